@@ -1,0 +1,70 @@
+//! Device: where bytes live, and what "durable" means.
+//!
+//! Floor 1. Every byte of a store reaches its medium through [`Device`], so that a test can stand
+//! between the store and the medium and take power away at any moment.
+//!
+//!     write_at ──▶ volatile cache ──sync──▶ durable
+//!
+//! V1  A `write_at` that returned is visible to `read_at` at once, but durable only after a later `sync` returned.
+//! V2  Until that `sync`, a crash may keep any part of any write, in any order, torn at 512-byte sectors;
+//!     the length and punched holes are volatile in the same way.
+//! V3  After a failed `sync` nothing is known about the writes before it: nobody retries it (the store halts).
+
+use std::io;
+
+mod file;
+mod mapped;
+mod memory;
+
+pub use file::{Access, FileDevice};
+pub use mapped::MappedDevice;
+pub use memory::MemoryDevice;
+
+/// A random-access medium: a regular file, a block device, memory, or a simulation of one.
+///
+/// All methods take `&self`: a device is shared between threads and does its own locking, if any.
+pub trait Device: Send + Sync + 'static {
+    /// Fills `buf` from `offset`. Reading past [`len_bytes`](Device::len_bytes) is `UnexpectedEof`.
+    ///
+    /// # Errors
+    /// Whatever the medium reports.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all of `buf` at `offset`, inside the current length.
+    ///
+    /// # Errors
+    /// Whatever the medium reports; how much of `buf` arrived is then unknown.
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes every write, growth and discard that returned before this call durable (`fdatasync`).
+    ///
+    /// # Errors
+    /// After an error the fate of all earlier writes is unknown.
+    fn sync(&self) -> io::Result<()>;
+
+    /// The length in bytes now.
+    ///
+    /// # Errors
+    /// Whatever the medium reports.
+    fn len_bytes(&self) -> io::Result<u64>;
+
+    /// Makes the medium at least `len_bytes` long, with space allocated where the medium can promise
+    /// it (so that later writes do not meet a full file system); new bytes read as zero.
+    ///
+    /// # Errors
+    /// `StorageFull` where the file system has no room; `Unsupported` on a medium of fixed size
+    /// that is shorter.
+    fn grow(&self, len_bytes: u64) -> io::Result<()>;
+
+    /// Tells the medium that the range's bytes are not needed any more; they may read as anything.
+    ///
+    /// # Errors
+    /// `Unsupported` where the medium cannot do it.
+    fn discard(&self, offset: u64, len_bytes: u64) -> io::Result<()>;
+
+    /// Whether [`grow`](Device::grow) can ever succeed beyond the current length.
+    fn can_grow(&self) -> bool;
+
+    /// Whether writes are refused.
+    fn is_read_only(&self) -> bool;
+}
