@@ -3,7 +3,9 @@
 //! Floor 1. Every byte of a store reaches its medium through [`Device`], so that a test can stand
 //! between the store and the medium and take power away at any moment.
 //!
-//!     write_at ──▶ volatile cache ──sync──▶ durable
+//! ```text
+//! write_at ──▶ volatile cache ──sync──▶ durable
+//! ```
 //!
 //! V1  A `write_at` that returned is visible to `read_at` at once, but durable only after a later `sync` returned.
 //! V2  Until that `sync`, a crash may keep any part of any write, in any order, torn at 512-byte sectors;
@@ -33,7 +35,8 @@ pub trait Device: Send + Sync + 'static {
     /// Writes all of `buf` at `offset`, inside the current length.
     ///
     /// # Errors
-    /// Whatever the medium reports; how much of `buf` arrived is then unknown.
+    /// `InvalidInput` past the current length, with nothing written. Whatever the medium reports; how much of
+    /// `buf` arrived is then unknown.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
 
     /// Makes every write, growth and discard that returned before this call durable (`fdatasync`).
@@ -57,6 +60,7 @@ pub trait Device: Send + Sync + 'static {
     fn grow(&self, len_bytes: u64) -> io::Result<()>;
 
     /// Tells the medium that the range's bytes are not needed any more; they may read as anything.
+    /// A later write there may meet a full file system: the promise of [`grow`](Device::grow) is given back.
     ///
     /// # Errors
     /// `Unsupported` where the medium cannot do it.
@@ -67,4 +71,14 @@ pub trait Device: Send + Sync + 'static {
 
     /// Whether writes are refused.
     fn is_read_only(&self) -> bool;
+}
+
+/// What a device answers to a write or a discard that leaves its length: no medium grows by accident.
+fn beyond_the_end() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "the range reaches beyond the end of the device")
+}
+
+/// What a device answers to a mutation when it was opened for reading.
+fn read_only() -> io::Error {
+    io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "the device is open for reading only")
 }
