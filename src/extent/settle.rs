@@ -1,0 +1,284 @@
+//! Settle: merges a delta into a tree on the medium, copy-on-write, and drops what it replaces.
+//!
+//! Floor 3. The only place where a head's old references and nodes are dropped. It runs inside a
+//! checkpoint, and never beside the collector: both decide ownership from the same cursor (E2).
+
+use super::delta::{DeltaNode, DeltaTree, LeafDelta};
+use super::nodes::NodeSource;
+use crate::error::Result;
+use crate::format::{Reference, Root};
+use crate::units::{BlockNo, DiskBlock, Epoch, index};
+use std::sync::Arc;
+
+/// What a version owns: references born after the limit. While the collector merges the version's
+/// parent into it, the places that the collector has passed have the lower limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    /// Below `split`.
+    pub(crate) below: Epoch,
+    /// From `split` on.
+    pub(crate) above: Epoch,
+    pub(crate) split: DiskBlock,
+}
+
+impl Limit {
+    /// The same everywhere.
+    pub(crate) fn uniform(epoch: Epoch) -> Self {
+        Self { below: epoch, above: epoch, split: DiskBlock(0) }
+    }
+
+    /// Whether a reference or node at `at`, born in `birth`, is owned.
+    pub(crate) fn owns(&self, birth: Epoch, at: u64) -> bool {
+        birth > if at < self.split.0 { self.below } else { self.above }
+    }
+}
+
+/// Takes nodes to the medium.
+pub(crate) trait NodeSink {
+    /// Gives the node a free block, and sees that it is on the medium before the checkpoint's sync.
+    fn put(&mut self, references: &[Reference], birth: Epoch) -> Result<Reference>;
+}
+
+/// What settling one version gave.
+pub(crate) struct Settled {
+    pub(crate) root: Root,
+    /// The whole old tree, where it was cut off at once: for the collector.
+    pub(crate) detached: Option<Root>,
+}
+
+/// Settles one version.
+pub(crate) struct Settler<'a> {
+    pub(crate) nodes: &'a NodeSource,
+    pub(crate) sink: &'a mut dyn NodeSink,
+    /// Hears of each reference that is dropped.
+    pub(crate) dropped: &'a mut Vec<BlockNo>,
+    pub(crate) limit: Limit,
+    /// What new nodes are stamped with.
+    pub(crate) birth: Epoch,
+    mapped: i64,
+}
+
+/// A subtree of the old tree.
+#[derive(Clone, Copy)]
+enum Old {
+    /// A node, or a hole.
+    Here(Reference),
+    /// The map grew: the old root lies further down, in the first slot.
+    Below,
+}
+
+impl<'a> Settler<'a> {
+    pub(crate) fn new(
+        nodes: &'a NodeSource,
+        sink: &'a mut dyn NodeSink,
+        dropped: &'a mut Vec<BlockNo>,
+        limit: Limit,
+        birth: Epoch,
+    ) -> Self {
+        Self { nodes, sink, dropped, limit, birth, mapped: 0 }
+    }
+
+    /// Merges `delta` into the tree at `base`. What `delta` shares with `older` is in that tree already.
+    pub(crate) fn settle(&mut self, base: Root, delta: &DeltaTree, older: Option<&DeltaTree>) -> Result<Settled> {
+        let height = delta.height().max(base.height);
+        let mut delta = delta.clone();
+        delta.raise(height);
+        let mut older = older.cloned();
+        if let Some(older) = &mut older {
+            older.raise(height);
+        }
+        let older = older.as_ref().and_then(DeltaTree::root);
+        let Some(node) = delta.root() else { return Ok(Settled { root: base, detached: None }) };
+        let is_known = older.is_some_and(|older| Arc::ptr_eq(older, node));
+        if is_known {
+            return Ok(Settled { root: base, detached: None });
+        }
+        if matches!(**node, DeltaNode::Cleared) && base.height > 1 {
+            let root = Root { reference: Reference::HOLE, height, mapped: 0 };
+            return Ok(Settled { root, detached: Some(base) });
+        }
+        self.mapped = 0;
+        let old = if base.height == height || base.reference.is_hole() {
+            Old::Here(base.reference)
+        } else {
+            Old::Below
+        };
+        let walk = Walk { base, bits: self.nodes.fanout_bits() };
+        let reference = self.merge(walk, (height, 0), old, node, older)?;
+        let mapped = base.mapped.checked_add_signed(self.mapped);
+        let mapped = mapped.expect("a map never holds fewer references than none");
+        Ok(Settled { root: Root { reference, height, mapped }, detached: None })
+    }
+
+    /// The new reference of the subtree of `level` levels at `first`.
+    fn merge(
+        &mut self,
+        walk: Walk,
+        (level, first): (u32, u64),
+        old: Old,
+        delta: &Arc<DeltaNode>,
+        older: Option<&Arc<DeltaNode>>,
+    ) -> Result<Reference> {
+        if let (Old::Here(reference), Some(older)) = (old, older)
+            && Arc::ptr_eq(older, delta)
+        {
+            return Ok(reference);
+        }
+        match (&**delta, old) {
+            (DeltaNode::Cleared, _) => {
+                let (reference, level) = walk.resolve(old, level);
+                self.release(reference, level, first)?;
+                Ok(Reference::HOLE)
+            }
+            (DeltaNode::Leaf(leaf), Old::Here(reference)) => self.merge_leaf(first, reference, leaf),
+            (DeltaNode::Leaf(_), Old::Below) => unreachable!("a leaf has nothing below"),
+            (DeltaNode::Inner(slots), _) => {
+                let older = match older.map(|older| &**older) {
+                    Some(DeltaNode::Inner(slots)) => Some(slots),
+                    _ => None,
+                };
+                self.merge_inner(walk, (level, first), old, slots, older.map(|slots| &**slots))
+            }
+        }
+    }
+
+    fn merge_inner(
+        &mut self,
+        walk: Walk,
+        (level, first): (u32, u64),
+        old: Old,
+        slots: &[Option<Arc<DeltaNode>>],
+        older: Option<&[Option<Arc<DeltaNode>>]>,
+    ) -> Result<Reference> {
+        let span = 1u64 << ((level - 1) * walk.bits);
+        let mut entries = match old {
+            Old::Here(reference) if !reference.is_hole() => self.nodes.node(reference)?.to_vec(),
+            _ => vec![Reference::HOLE; 1 << walk.bits],
+        };
+        let mut changed = false;
+        let (mut at, mut child_first) = (0, first);
+        while at < entries.len() {
+            let child_old = match old {
+                Old::Below if at == 0 => walk.child_of_below(level),
+                _ => Old::Here(entries[at]),
+            };
+            let new = match (&slots[at], child_old) {
+                (Some(delta), _) => {
+                    let older = older.and_then(|older| older[at].as_ref());
+                    self.merge(walk, (level - 1, child_first), child_old, delta, older)?
+                }
+                (None, Old::Here(reference)) => reference,
+                (None, Old::Below) => self.lift(walk, level - 1)?,
+            };
+            changed |= new != entries[at];
+            entries[at] = new;
+            at += 1;
+            child_first += span;
+        }
+        match old {
+            Old::Here(reference) if !changed => Ok(reference),
+            Old::Here(reference) => self.replace(reference, first, &entries),
+            Old::Below => self.replace(Reference::HOLE, first, &entries),
+        }
+    }
+
+    /// The old root, wrapped into as many levels as it takes to be `level` levels high.
+    fn lift(&mut self, walk: Walk, level: u32) -> Result<Reference> {
+        let mut reference = walk.base.reference;
+        for _ in walk.base.height..level {
+            let mut entries = vec![Reference::HOLE; 1 << walk.bits];
+            entries[0] = reference;
+            reference = self.replace(Reference::HOLE, 0, &entries)?;
+        }
+        Ok(reference)
+    }
+
+    fn merge_leaf(&mut self, first: u64, old: Reference, leaf: &LeafDelta) -> Result<Reference> {
+        let mut entries = if old.is_hole() {
+            vec![Reference::HOLE; 1 << self.nodes.fanout_bits()]
+        } else {
+            self.nodes.node(old)?.to_vec()
+        };
+        let mut changed = false;
+        leaf.each(|at, new| {
+            let replaced = std::mem::replace(&mut entries[at], new);
+            if replaced != new {
+                changed = true;
+                self.mapped += i64::from(!new.is_hole()) - i64::from(!replaced.is_hole());
+                if !replaced.is_hole() && self.limit.owns(replaced.birth(), first + at as u64) {
+                    self.dropped.push(replaced.block());
+                }
+            }
+        });
+        if changed { self.replace(old, first, &entries) } else { Ok(old) }
+    }
+
+    /// Writes a node in the place of `old`, which is dropped if it is owned; nothing, if all are holes.
+    fn replace(&mut self, old: Reference, first: u64, entries: &[Reference]) -> Result<Reference> {
+        self.drop_if_owned(old, first);
+        if entries.iter().all(Reference::is_hole) {
+            return Ok(Reference::HOLE);
+        }
+        let reference = self.sink.put(entries, self.birth)?;
+        self.nodes.remember(reference, entries);
+        Ok(reference)
+    }
+
+    fn drop_if_owned(&mut self, reference: Reference, at: u64) {
+        if !reference.is_hole() && self.limit.owns(reference.birth(), at) {
+            self.dropped.push(reference.block());
+        }
+    }
+
+    /// Drops what is owned of a subtree that is cut off, and counts what was mapped there.
+    fn release(&mut self, reference: Reference, level: u32, first: u64) -> Result<()> {
+        if reference.is_hole() {
+            return Ok(());
+        }
+        self.drop_if_owned(reference, first);
+        if level == 0 {
+            self.mapped -= 1;
+            return Ok(());
+        }
+        let span = 1u64 << ((level - 1) * self.nodes.fanout_bits());
+        let node = self.nodes.node(reference)?;
+        for (at, &child) in node.iter().enumerate() {
+            self.release(child, level - 1, first + at as u64 * span)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a walk over the old tree needs to know of it.
+#[derive(Clone, Copy)]
+struct Walk {
+    base: Root,
+    bits: u32,
+}
+
+impl Walk {
+    /// The first child of a place above the old root.
+    fn child_of_below(&self, level: u32) -> Old {
+        if level - 1 == self.base.height { Old::Here(self.base.reference) } else { Old::Below }
+    }
+
+    /// The node at or below a place, and its level.
+    fn resolve(&self, old: Old, level: u32) -> (Reference, u32) {
+        match old {
+            Old::Here(reference) => (reference, level),
+            Old::Below => (self.base.reference, self.base.height),
+        }
+    }
+}
+
+/// The first reference of a subtree that is `height` levels high, found from a root that may be higher.
+pub(crate) fn lowered(nodes: &NodeSource, root: Root, height: u32) -> Result<Reference> {
+    let mut reference = root.reference;
+    for _ in height..root.height {
+        if reference.is_hole() {
+            break;
+        }
+        reference = nodes.node(reference)?[index(0)];
+    }
+    Ok(reference)
+}
