@@ -1,5 +1,6 @@
 //! cowblk
 pub mod device;
+mod catalog;
 mod defect;
 mod error;
 mod extent;

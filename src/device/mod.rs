@@ -17,10 +17,12 @@ use std::io;
 mod file;
 mod mapped;
 mod memory;
+mod metered;
 
 pub use file::{Access, FileDevice};
 pub use mapped::MappedDevice;
 pub use memory::MemoryDevice;
+pub(crate) use metered::{Meter, Metered};
 
 /// A random-access medium: a regular file, a block device, memory, or a simulation of one.
 ///

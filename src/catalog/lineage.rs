@@ -1,0 +1,119 @@
+//! Lineage: which version each head and version descends from, and what that means for ownership.
+//!
+//! Floor 3. The rules are those of docs/architecture.md, "Lineage"; tests/lineage_model.rs runs them
+//! on a model.
+
+use super::records::Catalog;
+use crate::format::{CatalogKey, CollectionMode};
+use crate::units::{DiskBlock, DiskId, Epoch, VersionId};
+use std::collections::{BTreeSet, HashMap};
+
+/// Who descends directly from a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Child {
+    Version(VersionId),
+    Head(DiskId),
+}
+
+/// The lineage, from parents to children.
+#[derive(Default)]
+pub(crate) struct Lineage {
+    children: HashMap<VersionId, BTreeSet<Child>>,
+    /// Hidden versions: deleted, but still holding references.
+    pub(crate) queue: BTreeSet<VersionId>,
+}
+
+impl Lineage {
+    /// `child` descends from `parent`.
+    pub(crate) fn adopt(&mut self, parent: Option<VersionId>, child: Child) {
+        if let Some(parent) = parent {
+            self.children.entry(parent).or_default().insert(child);
+        }
+    }
+
+    /// `child` does not descend from `parent` any more.
+    pub(crate) fn orphan(&mut self, parent: Option<VersionId>, child: Child) {
+        if let Some(parent) = parent
+            && let Some(children) = self.children.get_mut(&parent)
+        {
+            children.remove(&child);
+            if children.is_empty() {
+                self.children.remove(&parent);
+            }
+        }
+    }
+
+    /// Who descends directly from `version`.
+    pub(crate) fn children(&self, version: VersionId) -> Vec<Child> {
+        self.children.get(&version).map_or_else(Vec::new, |children| children.iter().copied().collect())
+    }
+
+    /// How many descend directly from `version`.
+    pub(crate) fn child_count(&self, version: VersionId) -> usize {
+        self.children.get(&version).map_or(0, BTreeSet::len)
+    }
+}
+
+impl Catalog {
+    /// The epoch of a version; that of "no version" is zero.
+    pub(crate) fn epoch_of(&self, version: Option<VersionId>) -> Epoch {
+        version.and_then(|id| self.versions.get(&id)).map_or(Epoch(0), |version| version.epoch)
+    }
+
+    /// What somebody who descends from `parent` owns: references born after these epochs, below and
+    /// from the place that the collector has come to.
+    pub(crate) fn limits_below(&self, parent: Option<VersionId>) -> (Epoch, Epoch, DiskBlock) {
+        let above = self.epoch_of(parent);
+        match (&self.collection, parent) {
+            (Some(collection), Some(parent))
+                if collection.victim == parent && collection.mode == CollectionMode::Merge =>
+            {
+                let grandparent = self.versions.get(&parent).and_then(|version| version.parent);
+                (self.epoch_of(grandparent), above, collection.cursor)
+            }
+            _ => (above, above, DiskBlock(0)),
+        }
+    }
+
+    /// The nearest ancestor that a snapshot shows, starting at `version` itself.
+    pub(crate) fn nearest_shown(&self, mut version: Option<VersionId>) -> Option<VersionId> {
+        while let Some(record) = version.and_then(|id| self.versions.get(&id)) {
+            if record.snapshot.is_some() {
+                return Some(record.id);
+            }
+            version = record.parent;
+        }
+        None
+    }
+
+    /// Takes a walked version out of the lineage: its children descend from its parent now.
+    /// Returns the heads among them.
+    pub(crate) fn splice_out(&mut self, victim: VersionId) -> Vec<DiskId> {
+        let Some(record) = self.versions.get(&victim) else { return Vec::new() };
+        let parent = record.parent;
+        let mut heads = Vec::new();
+        for child in self.lineage.children(victim) {
+            self.lineage.orphan(Some(victim), child);
+            self.lineage.adopt(parent, child);
+            match child {
+                Child::Version(id) => {
+                    if let Some(version) = self.versions.get_mut(&id) {
+                        version.parent = parent;
+                        self.touch(CatalogKey::Version(id));
+                    }
+                }
+                Child::Head(id) => {
+                    if let Some(disk) = self.disks.get_mut(&id) {
+                        disk.parent = parent;
+                        self.touch(CatalogKey::Disk(id));
+                        heads.push(id);
+                    }
+                }
+            }
+        }
+        self.lineage.orphan(parent, Child::Version(victim));
+        self.lineage.queue.remove(&victim);
+        self.remove(CatalogKey::Version(victim));
+        heads
+    }
+}

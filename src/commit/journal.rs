@@ -1,0 +1,310 @@
+//! Journal: makes flushes durable with one write and one sync.
+//!
+//! Floor 4. Writers append records to a batch in memory. Whoever flushes first becomes the leader: it
+//! seals the batch, writes it, and syncs for all who wait (group commit). One leader at a time.
+
+use super::runs::{Run, RunTable};
+use crate::device::Device;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{BatchBuilder, BatchIdentity, Geometry, HEADER_BYTES};
+use crate::limits;
+use crate::units::{BlockRun, Sequence, index, wide};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+
+/// The journal of an open store.
+pub(crate) struct Journal {
+    device: Arc<dyn Device>,
+    geometry: Geometry,
+    uuid: [u8; 16],
+    term: u64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    builder: BatchBuilder,
+    /// The number of the batch that is being collected.
+    next: Sequence,
+    durable: Sequence,
+    /// Where the next batch goes, and where the oldest one needed starts: bytes that only grow.
+    tail: u64,
+    head: u64,
+    has_leader: bool,
+    failed: Option<Error>,
+}
+
+/// Where the journal goes on behind a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct JournalStart {
+    /// In bytes from the journal's start.
+    pub(crate) offset: u64,
+    pub(crate) sequence: Sequence,
+    /// The same place, counted without wrapping.
+    position: u64,
+}
+
+/// How a flush ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    Done,
+    /// The journal is full: only a checkpoint can make the records durable.
+    NoRoom,
+}
+
+/// The right to seal and write batches.
+pub(crate) struct Lead<'a> {
+    journal: &'a Journal,
+}
+
+/// A batch that is taken from the writers but not yet written.
+pub(crate) struct Taken {
+    builder: BatchBuilder,
+    sequence: Sequence,
+}
+
+impl Journal {
+    /// A journal whose next batch is `next` at `offset`; what is between `head_offset` and there is still needed.
+    pub(crate) fn new(
+        device: Arc<dyn Device>,
+        geometry: Geometry,
+        (uuid, term): ([u8; 16], u64),
+        next: Sequence,
+        (head_offset, offset): (u64, u64),
+    ) -> Self {
+        let tail = if offset < head_offset { offset + geometry.journal_bytes() } else { offset };
+        let state = State {
+            builder: BatchBuilder::default(),
+            next,
+            durable: Sequence(next.0 - 1),
+            tail,
+            head: head_offset,
+            has_leader: false,
+            failed: None,
+        };
+        Self { device, geometry, uuid, term, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Adds records to the batch in memory. Returns how many bytes of records wait now.
+    pub(crate) fn append(&self, add: impl FnOnce(&mut BatchBuilder)) -> usize {
+        let mut state = self.state.lock();
+        add(&mut state.builder);
+        state.builder.record_bytes()
+    }
+
+    /// Bytes of the journal that a recovery would read now.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        let state = self.state.lock();
+        state.tail - state.head
+    }
+
+    /// Bytes of records that wait.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.state.lock().builder.record_bytes()
+    }
+
+    /// The last batch known durable.
+    pub(crate) fn durable(&self) -> Sequence {
+        self.state.lock().durable
+    }
+
+    /// How many bytes of records make it worth sealing a batch before anybody flushes.
+    pub(crate) fn soft_batch_bytes(&self) -> usize {
+        limits::BATCH_BYTES_SOFT.min(index(self.geometry.journal_bytes() / 8))
+    }
+
+    /// Waits until nobody else leads.
+    pub(crate) fn lead(&self) -> Result<Lead<'_>> {
+        let mut state = self.state.lock();
+        while state.has_leader {
+            self.changed.wait(&mut state);
+        }
+        self.take_lead(&mut state)
+    }
+
+    fn take_lead(&self, state: &mut State) -> Result<Lead<'_>> {
+        match &state.failed {
+            Some(error) => Err(halted(error)),
+            None => {
+                state.has_leader = true;
+                Ok(Lead { journal: self })
+            }
+        }
+    }
+
+    /// Makes everything appended so far durable.
+    pub(crate) fn flush(&self, runs: &RunTable) -> Result<Flushed> {
+        let mut state = self.state.lock();
+        let target = if state.builder.is_empty() { Sequence(state.next.0 - 1) } else { state.next };
+        let lead = loop {
+            if state.durable >= target {
+                return Ok(Flushed::Done);
+            }
+            if !state.has_leader {
+                break self.take_lead(&mut state)?;
+            }
+            self.changed.wait(&mut state);
+        };
+        drop(state);
+        match lead.write_waiting(runs, true)? {
+            Flushed::Done => lead.sync().map(|()| Flushed::Done),
+            Flushed::NoRoom => Ok(Flushed::NoRoom),
+        }
+    }
+
+    /// Writes what waits without making it durable, unless somebody else is writing anyway.
+    pub(crate) fn spill(&self, runs: &RunTable) -> Result<Flushed> {
+        let mut state = self.state.lock();
+        if state.has_leader {
+            return Ok(Flushed::Done);
+        }
+        let lead = self.take_lead(&mut state)?;
+        drop(state);
+        lead.write_waiting(runs, false)
+    }
+
+    /// A checkpoint that starts behind `start` is durable: nothing before is needed.
+    pub(crate) fn trim(&self, start: JournalStart) {
+        let mut state = self.state.lock();
+        state.head = start.position;
+        state.durable = state.durable.max(Sequence(start.sequence.0 - 1));
+        self.changed.notify_all();
+    }
+
+    /// Nothing can become durable any more: all who wait get `error`.
+    pub(crate) fn fail(&self, error: &Error) {
+        self.state.lock().failed.get_or_insert_with(|| error.clone());
+        self.changed.notify_all();
+    }
+}
+
+fn halted(error: &Error) -> Error {
+    Error::new(
+        ErrorKind::Halted,
+        "the store has halted after a failed write or sync: reads go on, changes are refused; mend the medium and open the store again",
+    )
+    .caused_by(error.clone())
+}
+
+impl Lead<'_> {
+    /// Takes the waiting records for a checkpoint, which covers them. The caller keeps all writers out.
+    pub(crate) fn take_for_checkpoint(&self) -> Option<Taken> {
+        self.take(&mut self.journal.state.lock())
+    }
+
+    fn take(&self, state: &mut State) -> Option<Taken> {
+        if state.builder.is_empty() {
+            return None;
+        }
+        let taken = Taken { builder: std::mem::take(&mut state.builder), sequence: state.next };
+        state.next = Sequence(state.next.0 + 1);
+        Some(taken)
+    }
+
+    /// Writes the waiting records, after the blocks that they name (J1).
+    fn write_waiting(&self, runs: &RunTable, may_inline: bool) -> Result<Flushed> {
+        let taken = {
+            let mut state = self.journal.state.lock();
+            let needed = state.builder.batch_bytes(0, self.journal.geometry.block_size());
+            if !state.builder.is_empty() && self.journal.place(&state, needed).is_none() {
+                return Ok(Flushed::NoRoom);
+            }
+            self.take(&mut state)
+        };
+        match taken {
+            Some(taken) => self.write(taken, runs, may_inline),
+            None => Ok(Flushed::Done),
+        }
+    }
+
+    /// Writes a taken batch; `NoRoom`, and nothing, if it does not fit.
+    pub(crate) fn write(&self, mut taken: Taken, runs: &RunTable, may_inline: bool) -> Result<Flushed> {
+        let journal = self.journal;
+        let block_size = journal.geometry.block_size();
+        let exposed = if may_inline { runs.exposed() } else { Vec::new() };
+        let blocks: u64 = exposed.iter().map(|(_, blocks)| blocks.count).sum();
+        let fits = |taken: &Taken, blocks| {
+            let records = crate::units::wide(exposed.len()) * 64;
+            let length = taken.builder.batch_bytes(blocks, block_size) + records;
+            journal.place(&journal.state.lock(), length.next_multiple_of(4096)).is_some()
+        };
+        let inline = may_inline
+            && blocks > 0
+            && blocks * u64::from(block_size) <= limits::INLINE_BYTES_MAX
+            && fits(&taken, blocks);
+        let carried = if inline { carry(&mut taken.builder, &exposed, block_size) } else { Vec::new() };
+        if !inline {
+            runs.home_all(&*journal.device, &journal.geometry)?;
+        }
+        let (position, identity) = {
+            let mut state = journal.state.lock();
+            let length = taken.builder.batch_bytes(wide(carried.len()) / u64::from(block_size), block_size);
+            let Some(position) = journal.place(&state, length) else { return Ok(Flushed::NoRoom) };
+            state.tail = position + length;
+            let durable = state.durable;
+            (position, BatchIdentity { sequence: taken.sequence, term: journal.term, durable, uuid: journal.uuid })
+        };
+        let bytes = taken.builder.seal(&identity, &carried, block_size);
+        let offset = HEADER_BYTES + position % journal.geometry.journal_bytes();
+        journal
+            .device
+            .write_at(&bytes, offset)
+            .map_err(|cause| Error::io(format!("write journal batch {}", taken.sequence), cause))?;
+        if inline {
+            runs.journaled(&exposed);
+        }
+        Ok(Flushed::Done)
+    }
+
+    /// Makes all batches written so far durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let journal = self.journal;
+        let last = Sequence(journal.state.lock().next.0 - 1);
+        journal.device.sync().map_err(|cause| Error::io("sync the journal", cause))?;
+        let mut state = journal.state.lock();
+        state.durable = state.durable.max(last);
+        journal.changed.notify_all();
+        Ok(())
+    }
+
+    /// Where the journal goes on behind everything taken so far.
+    pub(crate) fn start(&self) -> JournalStart {
+        let state = self.journal.state.lock();
+        JournalStart {
+            offset: state.tail % self.journal.geometry.journal_bytes(),
+            sequence: state.next,
+            position: state.tail,
+        }
+    }
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        self.journal.state.lock().has_leader = false;
+        self.journal.changed.notify_all();
+    }
+}
+
+/// Puts the exposed blocks into the batch. Returns their bytes.
+fn carry(builder: &mut BatchBuilder, exposed: &[(Arc<Run>, BlockRun)], block_size: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (run, blocks) in exposed {
+        builder.inline(*blocks);
+        let from = bytes.len();
+        bytes.resize(from + index(blocks.count * u64::from(block_size)), 0);
+        let copied = run.read(blocks.first, &mut bytes[from..]);
+        assert_eq!(copied, bytes.len() - from, "a run keeps the blocks that were written to it");
+    }
+    bytes
+}
+
+impl Journal {
+    /// Where a batch of `length` bytes would go: behind the last one, or at the journal's beginning if
+    /// it does not fit before its end. `None` where it would overwrite what is still needed (J3).
+    fn place(&self, state: &State, length: u64) -> Option<u64> {
+        let size = self.geometry.journal_bytes();
+        let to_end = size - state.tail % size;
+        let position = if length <= to_end { state.tail } else { state.tail + to_end };
+        (length <= size && position + length - state.head <= size).then_some(position)
+    }
+}

@@ -1,0 +1,28 @@
+//! Commit: how state becomes durable, and how it comes back after a crash.
+//!
+//! Floor 4. Two ways lead to the medium. A flush appends a batch to the journal: one write, one sync.
+//! A checkpoint settles everything that batches said into the trees, and then forgets the batches.
+//!
+//!     flush       runs home, or their blocks inside the batch ─▶ batch ─▶ sync
+//!     checkpoint  runs home ─▶ nodes ─▶ catalog ─▶ refcounts ─▶ record ─▶ sync ─▶ superblock ─▶ sync
+//!
+//! J1  When a batch is written, each block that its records name is on its way to its place already,
+//!     or travels inside the batch.
+//! J2  A batch is accepted at recovery only with all batches before it, and, beyond the last one known
+//!     durable, only if every block that it names matches its seal.
+//! J3  The journal behind a checkpoint's start is not overwritten before that checkpoint is durable.
+//! J4  A superblock is written only after everything that it leads to was synced.
+
+mod block_writer;
+mod checkpoint;
+mod journal;
+mod recovery;
+mod runs;
+mod superblocks;
+
+pub(crate) use block_writer::{BlockWriter, TakeBlocks};
+pub(crate) use checkpoint::{Checkpointer, Committed, Frozen, Target, Unit};
+pub(crate) use journal::{Flushed, Journal, JournalStart};
+pub(crate) use recovery::{Recovered, recover};
+pub(crate) use runs::{Run, RunTable};
+pub(crate) use superblocks::{read_checkpoint, read_superblock, write_superblock};

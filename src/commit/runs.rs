@@ -1,0 +1,198 @@
+//! Write runs: blocks that were written by callers and have a place, but are not there yet.
+//!
+//! Floor 4. A disk fills a run of consecutive blocks in memory; it goes to the medium in one write.
+//! Until it is there, readers find the blocks here.
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::format::Geometry;
+use crate::units::{BlockNo, BlockRun, index, wide};
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// One run.
+pub(crate) struct Run {
+    first: BlockNo,
+    capacity: u64,
+    block_size: u32,
+    /// As many whole blocks as were written.
+    bytes: RwLock<Vec<u8>>,
+    /// This many blocks were handed to the device at their places.
+    homed: AtomicU64,
+    /// This many blocks are at home, or durable inside the journal.
+    journaled: AtomicU64,
+    /// Nothing will be added.
+    closed: AtomicBool,
+}
+
+impl Run {
+    /// An empty run over reserved blocks.
+    pub(crate) fn new(run: BlockRun, block_size: u32, mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        buffer.reserve_exact(index(run.count * u64::from(block_size)));
+        Self {
+            first: run.first,
+            capacity: run.count,
+            block_size,
+            bytes: RwLock::new(buffer),
+            homed: AtomicU64::new(0),
+            journaled: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// A run that recovery found inside the journal.
+    pub(crate) fn recovered(run: BlockRun, block_size: u32, bytes: Vec<u8>) -> Self {
+        let run = Self { bytes: RwLock::new(bytes), ..Self::new(run, block_size, Vec::new()) };
+        run.journaled.store(run.capacity, Ordering::Relaxed);
+        run.closed.store(true, Ordering::Relaxed);
+        run
+    }
+
+    /// The first block.
+    pub(crate) fn first(&self) -> BlockNo {
+        self.first
+    }
+
+    /// How many blocks were written to the run.
+    pub(crate) fn filled(&self) -> u64 {
+        wide(self.bytes.read().len()) / u64::from(self.block_size)
+    }
+
+    /// How many blocks it can take.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Adds whole blocks, as many as fit.
+    pub(crate) fn append(&self, blocks: &[u8]) {
+        let mut bytes = self.bytes.write();
+        bytes.extend_from_slice(blocks);
+        assert!(wide(bytes.len()) <= self.capacity * u64::from(self.block_size), "a run is not overfilled");
+    }
+
+    /// Nothing will be added any more.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Copies from a block on into `target`, as far as both reach. How many bytes.
+    pub(crate) fn read(&self, block: BlockNo, target: &mut [u8]) -> usize {
+        let bytes = self.bytes.read();
+        let from = index((block.0 - self.first.0) * u64::from(self.block_size));
+        let source = bytes.get(from..).unwrap_or_default();
+        let count = source.len().min(target.len());
+        target[..count].copy_from_slice(&source[..count]);
+        count
+    }
+
+    /// Hands what is new to the device.
+    fn write_home(&self, device: &dyn Device, geometry: &Geometry) -> Result<()> {
+        let bytes = self.bytes.read();
+        let from = self.homed.load(Ordering::Acquire);
+        let fresh = bytes.get(index(from * u64::from(self.block_size))..).unwrap_or_default();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let at = self.first.plus(from);
+        device
+            .write_at(fresh, geometry.offset_bytes(at))
+            .map_err(|cause| Error::io(format!("write {} bytes of data at block {at}", fresh.len()), cause))?;
+        let filled = wide(bytes.len()) / u64::from(self.block_size);
+        self.homed.fetch_max(filled, Ordering::AcqRel);
+        self.journaled.fetch_max(filled, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.closed.load(Ordering::Acquire) && self.homed.load(Ordering::Acquire) == self.filled()
+    }
+
+    /// The blocks that are neither at home nor in the journal.
+    fn exposed(&self) -> BlockRun {
+        let journaled = self.journaled.load(Ordering::Acquire);
+        BlockRun { first: self.first.plus(journaled), count: self.filled() - journaled }
+    }
+}
+
+/// All runs that are not at home, by their first block.
+#[derive(Default)]
+pub(crate) struct RunTable {
+    runs: RwLock<BTreeMap<u64, Arc<Run>>>,
+    spare: parking_lot::Mutex<Vec<Vec<u8>>>,
+}
+
+/// Buffers that wait for their next run.
+const SPARE_BUFFERS_MAX: usize = 8;
+
+impl RunTable {
+    /// Takes a run in.
+    pub(crate) fn insert(&self, run: Arc<Run>) {
+        self.runs.write().insert(run.first.0, run);
+    }
+
+    /// A buffer for a new run, used before if possible: memory that was touched is faster.
+    pub(crate) fn buffer(&self) -> Vec<u8> {
+        self.spare.lock().pop().unwrap_or_default()
+    }
+
+    /// The run that holds `block`, if any does.
+    pub(crate) fn find(&self, block: BlockNo) -> Option<Arc<Run>> {
+        let runs = self.runs.read();
+        let (_, run) = runs.range(..=block.0).next_back()?;
+        (block.0 < run.first.0 + run.capacity && block.0 < run.first.0 + run.filled()).then(|| run.clone())
+    }
+
+    /// Where the next run behind `block` starts.
+    pub(crate) fn next_after(&self, block: BlockNo) -> Option<BlockNo> {
+        self.runs.read().range(block.0 + 1..).next().map(|(&first, _)| BlockNo(first))
+    }
+
+    /// Whether no run is waiting.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.runs.read().is_empty()
+    }
+
+    fn all(&self) -> Vec<Arc<Run>> {
+        self.runs.read().values().cloned().collect()
+    }
+
+    /// Hands a run's blocks to the device, and lets go of it if it is closed.
+    pub(crate) fn home(&self, run: &Arc<Run>, device: &dyn Device, geometry: &Geometry) -> Result<()> {
+        run.write_home(device, geometry)?;
+        if run.is_done() {
+            let removed = self.runs.write().remove(&run.first.0);
+            if let Some(Ok(run)) = removed.map(Arc::try_unwrap) {
+                self.keep(run);
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&self, run: Run) {
+        let mut spare = self.spare.lock();
+        if spare.len() < SPARE_BUFFERS_MAX {
+            spare.push(run.bytes.into_inner());
+        }
+    }
+
+    /// Hands the blocks of all runs to the device.
+    pub(crate) fn home_all(&self, device: &dyn Device, geometry: &Geometry) -> Result<()> {
+        self.all().iter().try_for_each(|run| self.home(run, device, geometry))
+    }
+
+    /// The blocks that only memory holds, with the runs that hold them.
+    pub(crate) fn exposed(&self) -> Vec<(Arc<Run>, BlockRun)> {
+        let exposed = self.all().into_iter().map(|run| (run.clone(), run.exposed()));
+        exposed.filter(|(_, blocks)| blocks.count > 0).collect()
+    }
+
+    /// The exposed blocks are in the journal now.
+    pub(crate) fn journaled(&self, exposed: &[(Arc<Run>, BlockRun)]) {
+        for (run, blocks) in exposed {
+            run.journaled.fetch_max(blocks.end().0 - run.first.0, Ordering::AcqRel);
+        }
+    }
+}

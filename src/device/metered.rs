@@ -1,0 +1,72 @@
+//! Metered: counts what passes between the store and its device.
+//!
+//! Floor 1.
+
+use super::Device;
+use crate::units::wide;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts of one device's calls and bytes.
+#[derive(Default)]
+pub(crate) struct Meter {
+    pub(crate) reads: AtomicU64,
+    pub(crate) writes: AtomicU64,
+    pub(crate) syncs: AtomicU64,
+    pub(crate) bytes_read: AtomicU64,
+    pub(crate) bytes_written: AtomicU64,
+}
+
+/// A device that counts.
+pub(crate) struct Metered {
+    device: Arc<dyn Device>,
+    meter: Arc<Meter>,
+}
+
+impl Metered {
+    /// `device`, and the counts of what is done with it from now on.
+    pub(crate) fn new(device: Arc<dyn Device>) -> (Arc<dyn Device>, Arc<Meter>) {
+        let meter = Arc::new(Meter::default());
+        (Arc::new(Self { device, meter: meter.clone() }), meter)
+    }
+}
+
+impl Device for Metered {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.meter.reads.fetch_add(1, Ordering::Relaxed);
+        self.meter.bytes_read.fetch_add(wide(buf.len()), Ordering::Relaxed);
+        self.device.read_at(buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.meter.writes.fetch_add(1, Ordering::Relaxed);
+        self.meter.bytes_written.fetch_add(wide(buf.len()), Ordering::Relaxed);
+        self.device.write_at(buf, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.meter.syncs.fetch_add(1, Ordering::Relaxed);
+        self.device.sync()
+    }
+
+    fn len_bytes(&self) -> io::Result<u64> {
+        self.device.len_bytes()
+    }
+
+    fn grow(&self, len_bytes: u64) -> io::Result<()> {
+        self.device.grow(len_bytes)
+    }
+
+    fn discard(&self, offset: u64, len_bytes: u64) -> io::Result<()> {
+        self.device.discard(offset, len_bytes)
+    }
+
+    fn can_grow(&self) -> bool {
+        self.device.can_grow()
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.device.is_read_only()
+    }
+}
