@@ -17,6 +17,8 @@ use std::io;
 mod file;
 mod mapped;
 mod memory;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 
 pub use file::{Access, FileDevice};
 pub use mapped::MappedDevice;
