@@ -18,6 +18,8 @@ mod file;
 mod mapped;
 mod memory;
 mod metered;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 
 pub use file::{Access, FileDevice};
 pub use mapped::MappedDevice;
