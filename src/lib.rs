@@ -1,6 +1,7 @@
 //! cowblk
 pub mod device;
 mod catalog;
+mod commit;
 mod defect;
 mod error;
 mod extent;

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::extent::NodeSink;
 use crate::format::{Geometry, Reference, node_to_bytes, seal};
 use crate::limits::RUN_BLOCKS_MAX;
-use crate::units::{BlockNo, BlockRun, Epoch, index, wide};
+use crate::units::{BlockNo, BlockRun, Epoch, wide};
 
 /// Where free blocks come from, and what becomes of them.
 pub(crate) trait TakeBlocks {
@@ -70,19 +70,6 @@ impl<'a> BlockWriter<'a> {
         Ok(())
     }
 
-    /// Writes `bytes` to fresh blocks in a row.
-    pub(crate) fn write_row(&mut self, bytes: &[u8]) -> Result<BlockRun> {
-        let count = wide(bytes.len()).div_ceil(u64::from(self.geometry.block_size()));
-        let run = self.space.take_exactly(count)?.ok_or_else(full)?;
-        self.space.used(run);
-        let mut padded = bytes.to_vec();
-        padded.resize(index(count) * self.geometry.block_bytes(), 0);
-        self.device
-            .write_at(&padded, self.geometry.offset_bytes(run.first))
-            .map_err(|cause| Error::io(format!("write checkpoint record at block {}", run.first), cause))?;
-        Ok(run)
-    }
-
     /// Writes what waits, and gives back what was not used.
     pub(crate) fn finish(mut self) -> Result<()> {
         self.flush()?;
@@ -102,6 +89,7 @@ impl NodeSink for BlockWriter<'_> {
     }
 }
 
-fn full() -> Error {
+/// The reserve did not hold: a broken promise of our own, or a store made too small.
+pub(crate) fn full() -> Error {
     Error::new(ErrorKind::Full, "no free block for metadata: the reserve is used up")
 }

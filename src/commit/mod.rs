@@ -20,9 +20,9 @@ mod recovery;
 mod runs;
 mod superblocks;
 
-pub(crate) use block_writer::{BlockWriter, TakeBlocks};
-pub(crate) use checkpoint::{Checkpointer, Committed, Frozen, Target, Unit};
-pub(crate) use journal::{Flushed, Journal, JournalStart};
+pub(crate) use block_writer::TakeBlocks;
+pub(crate) use checkpoint::{CheckpointSpace, Checkpointer, Committed, Frozen, Target, Unit, read_catalog};
+pub(crate) use journal::{Flushed, Journal};
 pub(crate) use recovery::{Recovered, recover};
 pub(crate) use runs::{Run, RunTable};
 pub(crate) use superblocks::{read_checkpoint, read_superblock, write_superblock};

@@ -127,6 +127,9 @@ pub(crate) fn read_checkpoint(
     {
         return Err(damaged("its zones and groups do not fit together"));
     }
+    if record.catalog_pages > device_bytes / u64::from(geometry.block_size()) {
+        return Err(damaged("it has more catalog pages than the store has blocks"));
+    }
     let needed = geometry.length_bytes(record.zones);
     if device_bytes < needed {
         return Err(Error::corrupt(

@@ -44,7 +44,7 @@ pub const LAYOUT: &[Layout] = &[
     layout!("superblock", Superblock {
         magic, version, crc, compatible, read_only_compatible, incompatible, uuid, block_size, zone_blocks,
         journal_blocks, writes, term, recovered, checkpoint_block, checkpoint_bytes, checkpoint_crc,
-        journal_offset, journal_sequence, reserved,
+        journal_offset, journal_sequence, clean, reserved,
     }),
     layout!("checkpoint record", CheckpointHead {
         magic, generation, zones, epoch, next_id, used, catalog_root, catalog_height, groups, catalog_pages,

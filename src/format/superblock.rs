@@ -52,7 +52,9 @@ pub(crate) struct Superblock {
     pub(crate) journal_offset: U64,
     /// The number of that batch.
     pub(crate) journal_sequence: U64,
-    pub(crate) reserved: [u8; 3968],
+    /// 1 if the store was closed behind this checkpoint: the journal is empty, and nothing to look for.
+    pub(crate) clean: U64,
+    pub(crate) reserved: [u8; 3960],
 }
 
 const _: () = assert!(size_of::<Superblock>() == SUPERBLOCK_BYTES);
@@ -112,7 +114,8 @@ impl Superblock {
             checkpoint_crc: U32::ZERO,
             journal_offset: U64::ZERO,
             journal_sequence: U64::new(1),
-            reserved: [0; 3968],
+            clean: U64::ZERO,
+            reserved: [0; 3960],
         }
     }
 

@@ -1,0 +1,322 @@
+//! Checkpoint: settles everything since the last one, and makes that the store's new beginning.
+//!
+//! Floor 4. The engine freezes; this writes, without stopping anybody; the engine publishes.
+
+use super::block_writer::{BlockWriter, TakeBlocks};
+use super::journal::JournalStart;
+use super::superblocks::write_superblock;
+use crate::catalog::PageStore;
+use crate::defect::Defect;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::extent::{DeltaTree, Footprint, Limit, NodeSource, Settler, height_for};
+use crate::format::{
+    CatalogKey, CatalogRecord, CheckpointRecord, Garbage, Geometry, Reference, Root, Superblock, seal,
+};
+use crate::space::{Group, SpaceChanges, ZoneTables};
+use crate::units::{BlockNo, BlockRun, DiskBlock, DiskId, Epoch, Generation, VersionId, narrow, wide};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use zerocopy::little_endian::{U32, U64};
+
+/// Births of catalog nodes and pages: nobody shares them, so any will do.
+const CATALOG_BIRTH: Epoch = Epoch(1);
+
+/// Whose map a unit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Target {
+    Version(VersionId),
+    Head(DiskId),
+}
+
+/// One map that a checkpoint settles.
+pub(crate) struct Unit {
+    pub(crate) target: Target,
+    pub(crate) parent: Option<VersionId>,
+    pub(crate) limit: Limit,
+    pub(crate) birth: Epoch,
+    /// The tree under the delta.
+    pub(crate) base: Root,
+    pub(crate) delta: DeltaTree,
+    /// Deleted before it was ever settled, and without children: its delta is dropped instead.
+    pub(crate) is_abandoned: bool,
+}
+
+/// What a checkpoint covers: everything at one instant.
+pub(crate) struct Frozen {
+    /// Versions from the oldest on, then heads.
+    pub(crate) units: Vec<Unit>,
+    pub(crate) records: Vec<(CatalogKey, Option<CatalogRecord>)>,
+    /// References dropped since the last checkpoint.
+    pub(crate) dropped: Vec<BlockNo>,
+    pub(crate) epoch: Epoch,
+    pub(crate) next_id: u64,
+    pub(crate) next_garbage: u64,
+    pub(crate) journal: JournalStart,
+    /// Nothing is written any more: the store is being closed.
+    pub(crate) is_last: bool,
+}
+
+/// What a durable checkpoint changed.
+pub(crate) struct Committed {
+    pub(crate) roots: Vec<(Target, Root)>,
+    pub(crate) garbage: Vec<Garbage>,
+    /// Blocks whose last reference went.
+    pub(crate) parked: Vec<BlockRun>,
+    pub(crate) groups: Vec<(u64, Group)>,
+}
+
+/// What a checkpoint asks of the space around it.
+pub(crate) trait CheckpointSpace: TakeBlocks {
+    /// How many zones the store has now.
+    fn zones(&self) -> u64;
+    /// What was referenced until the freeze, and by the checkpoint since.
+    fn taken(&self) -> Vec<BlockRun>;
+}
+
+/// The state that goes from checkpoint to checkpoint.
+pub(crate) struct Checkpointer {
+    pub(crate) geometry: Geometry,
+    pub(crate) device: Arc<dyn Device>,
+    pub(crate) superblock: Superblock,
+    pub(crate) generation: Generation,
+    pub(crate) tables: ZoneTables,
+    pub(crate) pages: PageStore,
+    pub(crate) catalog_root: Root,
+    /// The blocks of the current checkpoint record.
+    pub(crate) record_run: Option<BlockRun>,
+}
+
+impl Checkpointer {
+    /// Writes a checkpoint. It is durable when this returns.
+    pub(crate) fn write(
+        &mut self,
+        mut frozen: Frozen,
+        nodes: &NodeSource,
+        space: &dyn CheckpointSpace,
+    ) -> Result<Committed> {
+        let device = self.device.clone();
+        let mut dropped = std::mem::take(&mut frozen.dropped);
+        let mut writer = BlockWriter::new(&*device, self.geometry, space);
+        let (roots, garbage) = settle_units(&frozen, nodes, &mut writer, &mut dropped)?;
+        patch_records(&mut frozen.records, &roots, &garbage);
+        self.write_catalog(&frozen.records, nodes, &mut writer, &mut dropped)?;
+        let (record_run, zones) = self.reserve_record(space)?;
+        writer.finish()?;
+        dropped.extend(self.record_run.iter().flat_map(|run| (0..run.count).map(|at| run.first.plus(at))));
+
+        self.tables.grow(zones);
+        let parked = self.tables.apply(&SpaceChanges { taken: space.taken(), dropped })?;
+        let groups = self.tables.write_summaries()?;
+        self.commit(&frozen, zones, record_run)?;
+        Ok(Committed { roots, garbage, parked, groups })
+    }
+
+    /// Writes the catalog pages that changed, and their map.
+    fn write_catalog(
+        &mut self,
+        records: &[(CatalogKey, Option<CatalogRecord>)],
+        nodes: &NodeSource,
+        writer: &mut BlockWriter<'_>,
+        dropped: &mut Vec<BlockNo>,
+    ) -> Result<()> {
+        let dirty: BTreeSet<u64> = self.pages.apply(records);
+        let bits = self.geometry.fanout_bits();
+        let height = height_for(self.pages.page_count(), bits).max(self.catalog_root.height);
+        let mut delta = DeltaTree::new(height, bits);
+        let mut footprint = Footprint::default();
+        for number in dirty {
+            let reference = match self.pages.page(number) {
+                None => Reference::HOLE,
+                Some(bytes) => Reference::new(writer.write(&bytes)?, CATALOG_BIRTH, seal(&bytes)),
+            };
+            delta.set(DiskBlock(number), &[reference], &mut footprint, &mut |_| {});
+        }
+        let limit = Limit::uniform(Epoch(0));
+        let mut settler = Settler::new(nodes, writer, dropped, limit, CATALOG_BIRTH);
+        self.catalog_root = settler.settle(self.catalog_root, &delta, None)?.root;
+        Ok(())
+    }
+
+    /// Takes blocks for the checkpoint record, and settles how many zones it tells of: writers may add
+    /// zones meanwhile.
+    fn reserve_record(&self, space: &dyn CheckpointSpace) -> Result<(BlockRun, u64)> {
+        let blocks_for = |zones| {
+            let bytes = CheckpointRecord::bytes_for(self.geometry.groups_for(zones));
+            bytes.div_ceil(u64::from(self.geometry.block_size()))
+        };
+        loop {
+            let count = blocks_for(space.zones() + 1);
+            let run = space.take_exactly(count)?.ok_or_else(super::block_writer::full)?;
+            let zones = space.zones();
+            if blocks_for(zones) <= count {
+                space.used(run);
+                return Ok((run, zones));
+            }
+            space.give_back(run);
+        }
+    }
+
+    /// Writes the record, syncs, and lets the superblock point at it.
+    fn commit(&mut self, frozen: &Frozen, zones: u64, run: BlockRun) -> Result<()> {
+        let generation = Generation(self.generation.0 + 1);
+        let record = CheckpointRecord {
+            generation,
+            zones,
+            epoch: frozen.epoch,
+            next_id: frozen.next_id,
+            used: self.tables.used(),
+            catalog_root: self.catalog_root.reference,
+            catalog_height: self.catalog_root.height,
+            catalog_pages: self.pages.page_count(),
+            groups: self.tables.entries(),
+        };
+        let bytes = record.encode();
+        assert!(
+            wide(bytes.len()) <= run.count * u64::from(self.geometry.block_size()),
+            "the record fits the blocks taken for it"
+        );
+        let failed = |cause| Error::io(format!("write checkpoint {generation}"), cause);
+        self.device.write_at(&bytes, self.geometry.offset_bytes(run.first)).map_err(failed)?;
+        self.device.sync().map_err(failed)?;
+        let superblock = Superblock {
+            writes: U64::new(self.superblock.writes.get() + 1),
+            checkpoint_block: U64::new(run.first.0),
+            checkpoint_bytes: U32::new(narrow(bytes.len())),
+            checkpoint_crc: U32::new(seal(&bytes)),
+            journal_offset: U64::new(frozen.journal.offset),
+            journal_sequence: U64::new(frozen.journal.sequence.0),
+            clean: U64::new(u64::from(frozen.is_last)),
+            ..self.superblock.clone()
+        };
+        write_superblock(&*self.device, &superblock)?;
+        self.superblock = superblock;
+        self.generation = generation;
+        self.record_run = Some(run);
+        Ok(())
+    }
+}
+
+/// Settles every unit: parents before those that descend from them.
+fn settle_units(
+    frozen: &Frozen,
+    nodes: &NodeSource,
+    writer: &mut BlockWriter<'_>,
+    dropped: &mut Vec<BlockNo>,
+) -> Result<(Vec<(Target, Root)>, Vec<Garbage>)> {
+    let mut roots = Vec::with_capacity(frozen.units.len());
+    let mut garbage = Vec::new();
+    let mut settled: HashMap<VersionId, (Root, &DeltaTree)> = HashMap::new();
+    for unit in &frozen.units {
+        let parent = unit.parent.and_then(|parent| settled.get(&parent));
+        let (base, older) = parent.map_or((unit.base, None), |(root, delta)| (*root, Some(*delta)));
+        let root = if unit.is_abandoned {
+            drop_delta(unit, older, dropped);
+            base
+        } else {
+            let mut settler = Settler::new(nodes, writer, dropped, unit.limit, unit.birth);
+            let done = settler.settle(base, &unit.delta, older)?;
+            garbage.extend(done.detached.map(|cut| detach(cut, unit.limit, frozen.next_garbage + wide(garbage.len()))));
+            done.root
+        };
+        roots.push((unit.target, root));
+        if let Target::Version(id) = unit.target {
+            settled.insert(id, (root, &unit.delta));
+        }
+    }
+    Ok((roots, garbage))
+}
+
+/// Drops what an abandoned unit wrote itself.
+fn drop_delta(unit: &Unit, older: Option<&DeltaTree>, dropped: &mut Vec<BlockNo>) {
+    unit.delta.each_since(older, &mut |reference| {
+        if !reference.is_hole() && reference.birth() > unit.limit.above {
+            dropped.push(reference.block());
+        }
+    });
+}
+
+fn detach(cut: Root, limit: Limit, id: u64) -> Garbage {
+    Garbage {
+        id,
+        reference: cut.reference,
+        height: cut.height,
+        first: DiskBlock(0),
+        limit_below: limit.below,
+        limit_above: limit.above,
+        split: limit.split,
+        cursor: DiskBlock(0),
+    }
+}
+
+/// Enters the settled roots into the records that go to the medium.
+fn patch_records(
+    records: &mut Vec<(CatalogKey, Option<CatalogRecord>)>,
+    roots: &[(Target, Root)],
+    garbage: &[Garbage],
+) {
+    let roots: HashMap<Target, Root> = roots.iter().copied().collect();
+    for (_, record) in records.iter_mut() {
+        match record {
+            Some(CatalogRecord::Disk(disk)) => {
+                if let Some(root) = roots.get(&Target::Head(disk.id)) {
+                    disk.root = *root;
+                }
+            }
+            Some(CatalogRecord::Version(version)) => {
+                if let Some(root) = roots.get(&Target::Version(version.id)) {
+                    version.root = *root;
+                }
+            }
+            _ => {}
+        }
+    }
+    records.extend(
+        garbage.iter().map(|garbage| (CatalogKey::Garbage(garbage.id), Some(CatalogRecord::Garbage(garbage.clone())))),
+    );
+}
+
+/// Reads the catalog's pages, as a checkpoint record leads to them.
+pub(crate) fn read_catalog(
+    device: &dyn Device,
+    geometry: &Geometry,
+    nodes: &NodeSource,
+    record: &CheckpointRecord,
+) -> Result<(Root, Vec<Vec<CatalogRecord>>)> {
+    let root = Root {
+        reference: record.catalog_root,
+        height: record.catalog_height,
+        mapped: 0,
+    };
+    let view = crate::extent::View {
+        foundation: crate::extent::Foundation::settled(root),
+        delta: DeltaTree::new(root.height.max(1), geometry.fanout_bits()),
+    };
+    let mut pages = Vec::new();
+    let mut mapped = 0;
+    for number in 0..record.catalog_pages {
+        let mut reference = [Reference::HOLE];
+        view.lookup(nodes, DiskBlock(number), &mut reference)?;
+        let [reference] = reference;
+        pages.push(if reference.is_hole() {
+            Vec::new()
+        } else {
+            mapped += 1;
+            read_page(device, geometry, reference)?
+        });
+    }
+    Ok((Root { mapped, ..root }, pages))
+}
+
+fn read_page(device: &dyn Device, geometry: &Geometry, reference: Reference) -> Result<Vec<CatalogRecord>> {
+    let block = reference.block();
+    let mut bytes = vec![0; geometry.block_bytes()];
+    device
+        .read_at(&mut bytes, geometry.offset_bytes(block))
+        .map_err(|cause| Error::io(format!("read catalog page at block {block}"), cause))?;
+    let damaged = || Error::corrupt(Defect::CatalogPage, format!("block {block}"));
+    if seal(&bytes) != reference.crc() {
+        return Err(damaged());
+    }
+    crate::format::decode_page(&bytes).ok_or_else(damaged)
+}
