@@ -68,10 +68,10 @@ impl Error {
             std::io::ErrorKind::ReadOnlyFilesystem => ErrorKind::ReadOnly,
             _ => ErrorKind::Io,
         };
-        Self::new(kind, doing.to_string()).caused_by(cause)
+        Self::new(kind, format!("{doing}: {cause}")).caused_by(cause)
     }
 
-    /// The same error with what caused it.
+    /// The same error with what caused it, for [`source`](std::error::Error::source); the message stays.
     #[must_use]
     pub fn caused_by(self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
         let Inner { kind, ref message, defect, .. } = *self.0;
@@ -122,11 +122,7 @@ impl std::error::Error for Cause {}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)?;
-        match &self.0.cause {
-            Some(cause) => write!(f, ": {cause}"),
-            None => Ok(()),
-        }
+        f.write_str(&self.0.message)
     }
 }
 

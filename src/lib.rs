@@ -1,13 +1,37 @@
-//! cowblk
-pub mod device;
+//! An embeddable copy-on-write block store: server disks with snapshots, restores and deletes whose
+//! cost does not depend on size.
+//!
+//! A [`Store`] is one file or block device. It holds [`Server`]s; a server owns [`Disk`]s, and all its
+//! disks are frozen at one instant by a [`Snapshot`]. See [`Store`] for a first program.
+//!
+//! The floors of the house; imports point down (docs/architecture.md):
+//!
+//! ```text
+//! 6  snapshot                     verbs: create, restore, delete
+//! 5  store        check           the engine, and the auditor that never asks it
+//! 4  commit                       journal, checkpoint, recovery
+//! 3  extent       catalog         from disk blocks to store blocks; who descends from whom
+//! 2  space                        which blocks are free, who holds the others
+//! 1  device       format          bytes and what durable means; what the bytes say
+//! 0  units  limits  error  defect vocabulary
+//! ```
+
 mod catalog;
 mod commit;
 mod defect;
+pub mod device;
 mod error;
 mod extent;
 mod format;
 mod limits;
+mod snapshot;
 mod space;
+mod store;
 mod units;
+
 pub use defect::Defect;
 pub use error::{Error, ErrorKind, Result};
+pub use format::{Field, LAYOUT, Layout, SnapshotKind};
+pub use snapshot::{Snapshot, SnapshotDisk, SnapshotStatus};
+pub use store::{Disk, DiskIo, Extent, ExtentKind, Extents, Options, Server, Stats, Status, Store};
+pub use units::{BlockCount, DiskId, ServerId, SnapshotId};

@@ -3,44 +3,44 @@
 //! Floor 0. Each loop, queue, name, depth and count that input can drive is bounded by one of these.
 
 /// The smallest block, in bytes.
-pub const BLOCK_SIZE_MIN: u32 = 4 << 10;
+pub(crate) const BLOCK_SIZE_MIN: u32 = 4 << 10;
 /// The largest block, in bytes.
-pub const BLOCK_SIZE_MAX: u32 = 64 << 10;
+pub(crate) const BLOCK_SIZE_MAX: u32 = 64 << 10;
 /// What guests see as a sector; disk sizes are multiples of it.
-pub const SECTOR_BYTES: u64 = 512;
+pub(crate) const SECTOR_BYTES: u64 = 512;
 /// The largest disk, in bytes (1 PiB).
-pub const DISK_BYTES_MAX: u64 = 1 << 50;
+pub(crate) const DISK_BYTES_MAX: u64 = 1 << 50;
 /// The deepest extent map: 64-bit block numbers never need more levels of 256.
-pub const MAP_HEIGHT_MAX: u32 = 8;
+pub(crate) const MAP_HEIGHT_MAX: u32 = 8;
 /// The largest block number that a reference can hold (48 bits).
-pub const BLOCK_NO_MAX: u64 = (1 << 48) - 1;
+pub(crate) const BLOCK_NO_MAX: u64 = (1 << 48) - 1;
 /// The largest epoch (40 bits): a snapshot every millisecond for 17 years.
-pub const EPOCH_MAX: u64 = (1 << 40) - 1;
+pub(crate) const EPOCH_MAX: u64 = (1 << 40) - 1;
 
 /// Characters in the name of a server, disk or snapshot.
-pub const NAME_CHARS_MAX: usize = 64;
+pub(crate) const NAME_CHARS_MAX: usize = 64;
 /// Bytes in a snapshot's description.
-pub const DESCRIPTION_BYTES_MAX: usize = 1024;
+pub(crate) const DESCRIPTION_BYTES_MAX: usize = 1024;
 /// Disks of one server: so that one journal record can freeze them all.
-pub const DISKS_PER_SERVER_MAX: usize = 64;
+pub(crate) const DISKS_PER_SERVER_MAX: usize = 64;
 
 /// The smallest journal, in bytes.
-pub const JOURNAL_BYTES_MIN: u64 = 64 << 10;
+pub(crate) const JOURNAL_BYTES_MIN: u64 = 64 << 10;
 /// The largest journal, in bytes.
-pub const JOURNAL_BYTES_MAX: u64 = 16 << 30;
+pub(crate) const JOURNAL_BYTES_MAX: u64 = 16 << 30;
 /// The smallest zone, in blocks.
-pub const ZONE_BLOCKS_MIN: u32 = 32;
+pub(crate) const ZONE_BLOCKS_MIN: u32 = 32;
 /// Refcount pages of one zone: its slots are one bit each in a 64-bit word.
-pub const ZONE_PAGES_MAX: u32 = 64;
+pub(crate) const ZONE_PAGES_MAX: u32 = 64;
 /// Blocks in a write run: 1 MiB of the smallest blocks.
-pub const RUN_BLOCKS_MAX: u64 = 256;
+pub(crate) const RUN_BLOCKS_MAX: u64 = 256;
 /// Most bytes of blocks that a flush carries inside its journal batch.
-pub const INLINE_BYTES_MAX: u64 = 64 << 10;
+pub(crate) const INLINE_BYTES_MAX: u64 = 64 << 10;
 /// Records are sealed into a batch when this many bytes of them wait.
-pub const BATCH_BYTES_SOFT: usize = 256 << 10;
+pub(crate) const BATCH_BYTES_SOFT: usize = 256 << 10;
 /// The largest batch, in bytes, that recovery will believe.
-pub const BATCH_BYTES_MAX: u64 = 16 << 20;
+pub(crate) const BATCH_BYTES_MAX: u64 = 16 << 20;
 /// Bytes of one encoded catalog record or event.
-pub const RECORD_BYTES_MAX: usize = 3 << 10;
+pub(crate) const RECORD_BYTES_MAX: usize = 3 << 10;
 /// Blocks that one collector step looks at.
-pub const COLLECT_STEP_BLOCKS: u64 = 64 << 10;
+pub(crate) const COLLECT_STEP_BLOCKS: u64 = 64 << 10;

@@ -11,18 +11,14 @@ compile_error!("cowblk maps terabytes: it needs a 64-bit target");
 
 /// Declares a `u64` newtype with the traits that every unit has.
 macro_rules! unit {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $visibility:vis $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(pub u64);
-
-        impl $name {
+        $visibility struct $name(
             /// The bare number.
-            pub const fn get(self) -> u64 {
-                self.0
-            }
-        }
+            $visibility u64,
+        );
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,49 +37,49 @@ macro_rules! unit {
 
 unit! {
     /// Number of a block of the store, counted from the start of the file or device.
-    BlockNo
+    pub(crate) BlockNo
 }
 unit! {
     /// Number of a block of a disk, counted from the disk's start.
-    DiskBlock
+    pub(crate) DiskBlock
 }
 unit! {
     /// How many blocks.
-    BlockCount
+    pub BlockCount
 }
 unit! {
     /// The store-wide counter that orders snapshots, restores and births (40 bits on disk).
-    Epoch
+    pub(crate) Epoch
 }
 unit! {
     /// Number of a journal batch; grows by one with every batch, for ever.
-    Sequence
+    pub(crate) Sequence
 }
 unit! {
     /// Number of a checkpoint; grows by one with every checkpoint.
-    Generation
+    pub(crate) Generation
 }
 unit! {
     /// Identifies a server; never reused within a store.
-    ServerId
+    pub ServerId
 }
 unit! {
     /// Identifies a disk; never reused within a store.
-    DiskId
+    pub DiskId
 }
 unit! {
     /// Identifies a snapshot; never reused within a store.
-    SnapshotId
+    pub SnapshotId
 }
 unit! {
     /// Identifies one frozen content of one disk: a node of the lineage. Never reused.
-    VersionId
+    pub(crate) VersionId
 }
 
 impl BlockNo {
     /// The block `count` blocks further on.
     #[must_use]
-    pub const fn plus(self, count: u64) -> Self {
+    pub(crate) const fn plus(self, count: u64) -> Self {
         Self(self.0 + count)
     }
 }
@@ -91,7 +87,7 @@ impl BlockNo {
 impl DiskBlock {
     /// The block `count` blocks further on.
     #[must_use]
-    pub const fn plus(self, count: u64) -> Self {
+    pub(crate) const fn plus(self, count: u64) -> Self {
         Self(self.0 + count)
     }
 }
@@ -110,33 +106,28 @@ impl BlockCount {
 
 /// A run of consecutive blocks of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BlockRun {
+pub(crate) struct BlockRun {
     /// The first block.
-    pub first: BlockNo,
+    pub(crate) first: BlockNo,
     /// How many blocks, at least one.
-    pub count: u64,
+    pub(crate) count: u64,
 }
 
 impl BlockRun {
     /// The first block behind the run.
-    pub const fn end(self) -> BlockNo {
+    pub(crate) const fn end(self) -> BlockNo {
         BlockNo(self.first.0 + self.count)
-    }
-
-    /// Whether `block` lies in the run.
-    pub const fn contains(self, block: BlockNo) -> bool {
-        self.first.0 <= block.0 && block.0 < self.first.0 + self.count
     }
 }
 
 /// A `u64` as an index. Lossless: the crate compiles for 64-bit targets only.
 #[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits, see the compile_error above")]
-pub const fn index(n: u64) -> usize {
+pub(crate) const fn index(n: u64) -> usize {
     n as usize
 }
 
 /// An index or length as a `u64`. Lossless on every target.
-pub const fn wide(n: usize) -> u64 {
+pub(crate) const fn wide(n: usize) -> u64 {
     n as u64
 }
 
@@ -144,7 +135,7 @@ pub const fn wide(n: usize) -> u64 {
 ///
 /// # Panics
 /// Where it does not fit: a broken promise of our own code.
-pub fn narrow(n: usize) -> u32 {
+pub(crate) fn narrow(n: usize) -> u32 {
     u32::try_from(n).expect("a length bounded by the format fits 32 bits")
 }
 

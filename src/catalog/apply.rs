@@ -8,8 +8,8 @@ use super::records::Catalog;
 use crate::defect::Defect;
 use crate::error::{Error, Result};
 use crate::format::{
-    CatalogKey, CatalogRecord, DiskRecord, Event, NewVersion, Root, ServerRecord, SnapshotKind, SnapshotRecord,
-    VersionRecord,
+    CatalogKey, CatalogRecord, DiskRecord, Event, NewVersion, Root, ServerRecord, SnapshotKind,
+    SnapshotRecord, VersionRecord,
 };
 use crate::units::{DiskId, Epoch, SnapshotId, VersionId};
 

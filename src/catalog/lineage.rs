@@ -1,6 +1,6 @@
 //! Lineage: which version each head and version descends from, and what that means for ownership.
 //!
-//! Floor 3. The rules are those of docs/architecture.md, "Lineage"; tests/lineage_model.rs runs them
+//! Floor 3. The rules are those of docs/architecture.md, "Lineage"; `tests/lineage_model.rs` runs them
 //! on a model.
 
 use super::records::Catalog;

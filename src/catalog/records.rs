@@ -63,9 +63,9 @@ impl Catalog {
             }
         }
         for version in self.versions.values() {
-            let parent_older = version
-                .parent
-                .is_none_or(|parent| self.versions.get(&parent).is_some_and(|parent| parent.epoch < version.epoch));
+            let parent_older = version.parent.is_none_or(|parent| {
+                self.versions.get(&parent).is_some_and(|parent| parent.epoch < version.epoch)
+            });
             let shown = version.snapshot.is_none_or(|snapshot| self.snapshots.contains_key(&snapshot));
             if !parent_older || !shown || version.epoch > self.epoch || version.birth > version.epoch {
                 return wrong(format!("version {}", version.id));

@@ -29,6 +29,9 @@ pub(crate) enum Target {
     Head(DiskId),
 }
 
+/// The new roots of all units.
+type SettledRoots = Vec<(Target, Root)>;
+
 /// One map that a checkpoint settles.
 pub(crate) struct Unit {
     pub(crate) target: Target,
@@ -203,7 +206,7 @@ fn settle_units(
     nodes: &NodeSource,
     writer: &mut BlockWriter<'_>,
     dropped: &mut Vec<BlockNo>,
-) -> Result<(Vec<(Target, Root)>, Vec<Garbage>)> {
+) -> Result<(SettledRoots, Vec<Garbage>)> {
     let mut roots = Vec::with_capacity(frozen.units.len());
     let mut garbage = Vec::new();
     let mut settled: HashMap<VersionId, (Root, &DeltaTree)> = HashMap::new();
@@ -216,7 +219,9 @@ fn settle_units(
         } else {
             let mut settler = Settler::new(nodes, writer, dropped, unit.limit, unit.birth);
             let done = settler.settle(base, &unit.delta, older)?;
-            garbage.extend(done.detached.map(|cut| detach(cut, unit.limit, frozen.next_garbage + wide(garbage.len()))));
+            garbage.extend(
+                done.detached.map(|cut| detach(cut, unit.limit, frozen.next_garbage + wide(garbage.len()))),
+            );
             done.root
         };
         roots.push((unit.target, root));
@@ -272,7 +277,9 @@ fn patch_records(
         }
     }
     records.extend(
-        garbage.iter().map(|garbage| (CatalogKey::Garbage(garbage.id), Some(CatalogRecord::Garbage(garbage.clone())))),
+        garbage
+            .iter()
+            .map(|garbage| (CatalogKey::Garbage(garbage.id), Some(CatalogRecord::Garbage(garbage.clone())))),
     );
 }
 
@@ -283,11 +290,7 @@ pub(crate) fn read_catalog(
     nodes: &NodeSource,
     record: &CheckpointRecord,
 ) -> Result<(Root, Vec<Vec<CatalogRecord>>)> {
-    let root = Root {
-        reference: record.catalog_root,
-        height: record.catalog_height,
-        mapped: 0,
-    };
+    let root = Root { reference: record.catalog_root, height: record.catalog_height, mapped: 0 };
     let view = crate::extent::View {
         foundation: crate::extent::Foundation::settled(root),
         delta: DeltaTree::new(root.height.max(1), geometry.fanout_bits()),

@@ -34,6 +34,18 @@ struct State {
     failed: Option<Error>,
 }
 
+impl State {
+    /// Takes the records that wait, as the batch whose number they were collected for.
+    fn take(&mut self) -> Option<Taken> {
+        if self.builder.is_empty() {
+            return None;
+        }
+        let taken = Taken { builder: std::mem::take(&mut self.builder), sequence: self.next };
+        self.next = Sequence(self.next.0 + 1);
+        Some(taken)
+    }
+}
+
 /// Where the journal goes on behind a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct JournalStart {
@@ -70,9 +82,10 @@ impl Journal {
         geometry: Geometry,
         (uuid, term): ([u8; 16], u64),
         next: Sequence,
-        (head_offset, offset): (u64, u64),
+        (head_offset, offset, is_empty): (u64, u64, bool),
     ) -> Self {
-        let tail = if offset < head_offset { offset + geometry.journal_bytes() } else { offset };
+        let wraps = offset < head_offset || (offset == head_offset && !is_empty);
+        let tail = if wraps { offset + geometry.journal_bytes() } else { offset };
         let state = State {
             builder: BatchBuilder::default(),
             next,
@@ -103,11 +116,6 @@ impl Journal {
         self.state.lock().builder.record_bytes()
     }
 
-    /// The last batch known durable.
-    pub(crate) fn durable(&self) -> Sequence {
-        self.state.lock().durable
-    }
-
     /// How many bytes of records make it worth sealing a batch before anybody flushes.
     pub(crate) fn soft_batch_bytes(&self) -> usize {
         limits::BATCH_BYTES_SOFT.min(index(self.geometry.journal_bytes() / 8))
@@ -123,13 +131,11 @@ impl Journal {
     }
 
     fn take_lead(&self, state: &mut State) -> Result<Lead<'_>> {
-        match &state.failed {
-            Some(error) => Err(halted(error)),
-            None => {
-                state.has_leader = true;
-                Ok(Lead { journal: self })
-            }
+        if let Some(error) = &state.failed {
+            return Err(halted(error));
         }
+        state.has_leader = true;
+        Ok(Lead { journal: self })
     }
 
     /// Makes everything appended so far durable.
@@ -178,10 +184,11 @@ impl Journal {
     }
 }
 
-fn halted(error: &Error) -> Error {
+/// The answer to every change after a failed write or sync: nothing that follows could be promised.
+pub(crate) fn halted(error: &Error) -> Error {
     Error::new(
         ErrorKind::Halted,
-        "the store has halted after a failed write or sync: reads go on, changes are refused; mend the medium and open the store again",
+        format!("the store has halted ({error}): reads go on, changes are refused; mend the medium and open it again"),
     )
     .caused_by(error.clone())
 }
@@ -189,16 +196,7 @@ fn halted(error: &Error) -> Error {
 impl Lead<'_> {
     /// Takes the waiting records for a checkpoint, which covers them. The caller keeps all writers out.
     pub(crate) fn take_for_checkpoint(&self) -> Option<Taken> {
-        self.take(&mut self.journal.state.lock())
-    }
-
-    fn take(&self, state: &mut State) -> Option<Taken> {
-        if state.builder.is_empty() {
-            return None;
-        }
-        let taken = Taken { builder: std::mem::take(&mut state.builder), sequence: state.next };
-        state.next = Sequence(state.next.0 + 1);
-        Some(taken)
+        self.journal.state.lock().take()
     }
 
     /// Writes the waiting records, after the blocks that they name (J1).
@@ -209,7 +207,7 @@ impl Lead<'_> {
             if !state.builder.is_empty() && self.journal.place(&state, needed).is_none() {
                 return Ok(Flushed::NoRoom);
             }
-            self.take(&mut state)
+            state.take()
         };
         match taken {
             Some(taken) => self.write(taken, runs, may_inline),
@@ -242,7 +240,10 @@ impl Lead<'_> {
             let Some(position) = journal.place(&state, length) else { return Ok(Flushed::NoRoom) };
             state.tail = position + length;
             let durable = state.durable;
-            (position, BatchIdentity { sequence: taken.sequence, term: journal.term, durable, uuid: journal.uuid })
+            (
+                position,
+                BatchIdentity { sequence: taken.sequence, term: journal.term, durable, uuid: journal.uuid },
+            )
         };
         let bytes = taken.builder.seal(&identity, &carried, block_size);
         let offset = HEADER_BYTES + position % journal.geometry.journal_bytes();
@@ -251,7 +252,9 @@ impl Lead<'_> {
             .write_at(&bytes, offset)
             .map_err(|cause| Error::io(format!("write journal batch {}", taken.sequence), cause))?;
         if inline {
-            runs.journaled(&exposed);
+            for (run, blocks) in &exposed {
+                run.journaled_below(blocks.end());
+            }
         }
         Ok(Flushed::Done)
     }

@@ -6,7 +6,9 @@
 use crate::defect::Defect;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::format::{Batch, BatchHeader, Geometry, HEADER_BYTES, JOURNAL_UNIT, MapRecord, Record, Superblock, seal};
+use crate::format::{
+    Batch, BatchHeader, Geometry, HEADER_BYTES, JOURNAL_UNIT, MapRecord, Record, Superblock, seal,
+};
 use crate::space::RunSet;
 use crate::units::{BlockNo, BlockRun, Sequence, index, wide};
 
@@ -32,7 +34,11 @@ struct Sealed {
 }
 
 /// Reads the journal behind the superblock's checkpoint.
-pub(crate) fn recover(device: &dyn Device, geometry: &Geometry, superblock: &Superblock) -> Result<Recovered> {
+pub(crate) fn recover(
+    device: &dyn Device,
+    geometry: &Geometry,
+    superblock: &Superblock,
+) -> Result<Recovered> {
     let reader = Reader { device, geometry, superblock };
     let first = Sequence(superblock.journal_sequence.get());
     let mut recovered =
@@ -47,7 +53,9 @@ pub(crate) fn recover(device: &dyn Device, geometry: &Geometry, superblock: &Sup
     if durable >= chain_end && durable >= first {
         return Err(Error::corrupt(
             Defect::Journal,
-            format!("batch {chain_end} was durable and is not whole; `cowblk repair` can open the store without it"),
+            format!(
+                "batch {chain_end} was durable and is not whole; `cowblk repair` can open the store without it"
+            ),
         ));
     }
     let mut inline = RunSet::default();
@@ -58,9 +66,14 @@ pub(crate) fn recover(device: &dyn Device, geometry: &Geometry, superblock: &Sup
         })?;
         let runs: Vec<_> = records.iter().filter_map(inline_run).collect();
         if runs.iter().any(|run| inline.within(*run).next().is_some()) {
-            return Err(Error::corrupt(Defect::JournalRecord, format!("batch {sequence} carries a block twice")));
+            return Err(Error::corrupt(
+                Defect::JournalRecord,
+                format!("batch {sequence} carries a block twice"),
+            ));
         }
-        runs.iter().for_each(|run| inline.insert(*run));
+        for run in runs {
+            inline.insert(run);
+        }
         if sequence > durable && !reader.data_is_whole(&records, &inline)? {
             break;
         }
@@ -116,7 +129,8 @@ impl Reader<'_> {
     /// Whether a header belongs to the batch `expected` of this store's own history.
     fn continues(&self, header: &BatchHeader, expected: Sequence) -> bool {
         let (term, own) = (header.term.get(), self.superblock.term.get());
-        let is_current = if expected.0 <= self.superblock.recovered.get() { term <= own } else { term == own };
+        let is_current =
+            if expected.0 <= self.superblock.recovered.get() { term <= own } else { term == own };
         header.sequence.get() == expected.0 && is_current
     }
 
@@ -124,7 +138,8 @@ impl Reader<'_> {
     fn batch_at(&self, at: u64, wanted: impl Fn(&BatchHeader) -> bool) -> Result<Option<(Batch, u64)>> {
         let mut unit = vec![0; index(JOURNAL_UNIT)];
         self.read(&mut unit, at)?;
-        let Some(header) = BatchHeader::read(&unit, self.superblock.uuid).filter(|header| wanted(header)) else {
+        let Some(header) = BatchHeader::read(&unit, self.superblock.uuid).filter(|header| wanted(header))
+        else {
             return Ok(None);
         };
         let Some(length) = header.batch_bytes(self.geometry.block_size()) else { return Ok(None) };
@@ -160,7 +175,9 @@ impl Reader<'_> {
                 {
                     return Err(Error::corrupt(
                         Defect::Journal,
-                        format!("batch {missing} was durable and is not whole; `cowblk repair` can open the store without it"),
+                        format!(
+                            "batch {missing} was durable and is not whole; `cowblk repair` can open the store without it"
+                        ),
                     ));
                 }
             }

@@ -97,9 +97,9 @@ impl Run {
             return Ok(());
         }
         let at = self.first.plus(from);
-        device
-            .write_at(fresh, geometry.offset_bytes(at))
-            .map_err(|cause| Error::io(format!("write {} bytes of data at block {at}", fresh.len()), cause))?;
+        device.write_at(fresh, geometry.offset_bytes(at)).map_err(|cause| {
+            Error::io(format!("write {} bytes of data at block {at}", fresh.len()), cause)
+        })?;
         let filled = wide(bytes.len()) / u64::from(self.block_size);
         self.homed.fetch_max(filled, Ordering::AcqRel);
         self.journaled.fetch_max(filled, Ordering::AcqRel);
@@ -108,6 +108,11 @@ impl Run {
 
     fn is_done(&self) -> bool {
         self.closed.load(Ordering::Acquire) && self.homed.load(Ordering::Acquire) == self.filled()
+    }
+
+    /// Its blocks below `end` are in the journal now.
+    pub(crate) fn journaled_below(&self, end: BlockNo) {
+        self.journaled.fetch_max(end.0 - self.first.0, Ordering::AcqRel);
     }
 
     /// The blocks that are neither at home nor in the journal.
@@ -150,11 +155,6 @@ impl RunTable {
         self.runs.read().range(block.0 + 1..).next().map(|(&first, _)| BlockNo(first))
     }
 
-    /// Whether no run is waiting.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.runs.read().is_empty()
-    }
-
     fn all(&self) -> Vec<Arc<Run>> {
         self.runs.read().values().cloned().collect()
     }
@@ -187,12 +187,5 @@ impl RunTable {
     pub(crate) fn exposed(&self) -> Vec<(Arc<Run>, BlockRun)> {
         let exposed = self.all().into_iter().map(|run| (run.clone(), run.exposed()));
         exposed.filter(|(_, blocks)| blocks.count > 0).collect()
-    }
-
-    /// The exposed blocks are in the journal now.
-    pub(crate) fn journaled(&self, exposed: &[(Arc<Run>, BlockRun)]) {
-        for (run, blocks) in exposed {
-            run.journaled.fetch_max(blocks.end().0 - run.first.0, Ordering::AcqRel);
-        }
     }
 }

@@ -134,7 +134,9 @@ pub(crate) fn read_checkpoint(
     if device_bytes < needed {
         return Err(Error::corrupt(
             Defect::Truncated,
-            format!("the store has {device_bytes} bytes and needs {needed}; bring back the missing end from a copy"),
+            format!(
+                "the store has {device_bytes} bytes and needs {needed}; bring back the missing end from a copy"
+            ),
         ));
     }
     Ok((record, run))

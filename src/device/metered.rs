@@ -26,7 +26,7 @@ pub(crate) struct Metered {
 
 impl Metered {
     /// `device`, and the counts of what is done with it from now on.
-    pub(crate) fn new(device: Arc<dyn Device>) -> (Arc<dyn Device>, Arc<Meter>) {
+    pub(crate) fn meter(device: Arc<dyn Device>) -> (Arc<dyn Device>, Arc<Meter>) {
         let meter = Arc::new(Meter::default());
         (Arc::new(Self { device, meter: meter.clone() }), meter)
     }

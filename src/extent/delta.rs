@@ -184,17 +184,12 @@ impl DeltaTree {
         self.root.as_ref()
     }
 
-    /// Whether both hold the very same nodes.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        match (&self.root, &other.root) {
-            (None, None) => true,
-            (Some(own), Some(others)) => Arc::ptr_eq(own, others) && self.height == other.height,
-            _ => false,
-        }
-    }
-
     fn fanout(&self) -> usize {
         1 << self.fanout_bits
+    }
+
+    fn covers(&self, block: u64) -> bool {
+        block.checked_shr(self.height * self.fanout_bits).unwrap_or(0) == 0
     }
 
     /// Makes the map taller: the old root becomes the first subtree of each new level.
@@ -212,6 +207,9 @@ impl DeltaTree {
     /// What was set at `block`, or [`Reference::UNSET`].
     pub(crate) fn get(&self, block: DiskBlock) -> Reference {
         let Some(mut node) = self.root.as_deref() else { return Reference::UNSET };
+        if !self.covers(block.0) {
+            return Reference::UNSET;
+        }
         let mut shift = (self.height - 1) * self.fanout_bits;
         let mask = wide(self.fanout()) - 1;
         loop {
@@ -236,6 +234,12 @@ impl DeltaTree {
         footprint: &mut Footprint,
         replaced: &mut dyn FnMut(Reference),
     ) {
+        let end = first.0 + wide(new.len());
+        assert!(
+            new.is_empty() || self.covers(end - 1),
+            "block {end} lies in a map of {} levels",
+            self.height
+        );
         let (height, bits) = (self.height, self.fanout_bits);
         let fanout = wide(self.fanout());
         let (mut at, mut rest) = (first.0, new);
@@ -264,6 +268,11 @@ impl DeltaTree {
         if count == 0 {
             return;
         }
+        assert!(
+            self.covers(first.0 + count - 1),
+            "blocks {first}+{count} lie in a map of {} levels",
+            self.height
+        );
         let shape = (self.height, self.fanout_bits);
         clear(&mut self.root, shape, (first.0, first.0 + count), footprint, replaced);
     }
@@ -420,7 +429,7 @@ mod tests {
             let count = (1 + (state >> 13) % longest).min(BLOCKS - first);
             let old = model[index(first)..index(first + count)].to_vec();
             let mut heard = Vec::new();
-            if state % 3 == 0 {
+            if state.is_multiple_of(3) {
                 tree.clear(DiskBlock(first), count, &mut footprint, &mut |r| heard.push(r));
                 model[index(first)..index(first + count)].fill(Reference::HOLE);
             } else {
@@ -429,7 +438,8 @@ mod tests {
                 model[index(first)..index(first + count)].copy_from_slice(&new);
             }
             heard.retain(|r| !r.is_hole());
-            let expected: Vec<_> = old.into_iter().filter(|r| *r != Reference::UNSET && !r.is_hole()).collect();
+            let expected: Vec<_> =
+                old.into_iter().filter(|r| *r != Reference::UNSET && !r.is_hole()).collect();
             assert_eq!(heard, expected, "round {round}");
             if round % 500 == 0 {
                 shared.push((tree.clone(), model.clone()));

@@ -24,5 +24,5 @@ pub(crate) use delta::{DeltaTree, Footprint, height_for};
 pub(crate) use nodes::NodeSource;
 pub(crate) use reap::{Reaped, Reaper, Victim};
 pub(crate) use scan::{Scan, scan};
-pub(crate) use settle::{Limit, NodeSink, Settled, Settler};
+pub(crate) use settle::{Limit, NodeSink, Settler};
 pub(crate) use view::{Foundation, View};

@@ -7,7 +7,6 @@ use crate::defect::Defect;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::{Geometry, Reference, node_from_bytes, seal};
-use crate::units::wide;
 use quick_cache::sync::Cache;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,7 +27,13 @@ impl NodeSource {
     /// Reads from `device`, and keeps about `cache_bytes` of nodes.
     pub(crate) fn new(device: Arc<dyn Device>, geometry: Geometry, cache_bytes: u64) -> Self {
         let nodes = crate::units::index((cache_bytes / u64::from(geometry.block_size())).max(16));
-        Self { device, geometry, cache: Cache::new(nodes), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        Self {
+            device,
+            geometry,
+            cache: Cache::new(nodes),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
     }
 
     /// References in a node, as a power of two.
@@ -67,7 +72,11 @@ impl NodeSource {
                 && (entry.is_hole()
                     || entry.birth() <= reference.birth() && self.geometry.place_of(entry.block()).is_some())
         });
-        if sound { Ok(node) } else { Err(Error::corrupt(Defect::Reference, format!("in node at block {block}"))) }
+        if sound {
+            Ok(node)
+        } else {
+            Err(Error::corrupt(Defect::Reference, format!("in node at block {block}")))
+        }
     }
 
     /// Remembers a node that was just written.
@@ -78,11 +87,6 @@ impl NodeSource {
     /// How often a node was found in the cache, and how often not.
     pub(crate) fn hits_and_misses(&self) -> (u64, u64) {
         (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
-    }
-
-    /// Bytes that the cached nodes take.
-    pub(crate) fn cached_bytes(&self) -> u64 {
-        wide(self.cache.len()) * u64::from(self.geometry.block_size())
     }
 }
 

@@ -95,7 +95,9 @@ impl<'a> Reaper<'a> {
             for (place, node) in at_children.iter_mut().zip(&beside) {
                 *place = node[at];
             }
-            if let Step::Stop = self.subtree(level - 1, first + at as u64 * child_span, reference, &at_children)? {
+            if let Step::Stop =
+                self.subtree(level - 1, first + at as u64 * child_span, reference, &at_children)?
+            {
                 return Ok(Step::Stop);
             }
         }

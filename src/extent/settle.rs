@@ -79,7 +79,12 @@ impl<'a> Settler<'a> {
     }
 
     /// Merges `delta` into the tree at `base`. What `delta` shares with `older` is in that tree already.
-    pub(crate) fn settle(&mut self, base: Root, delta: &DeltaTree, older: Option<&DeltaTree>) -> Result<Settled> {
+    pub(crate) fn settle(
+        &mut self,
+        base: Root,
+        delta: &DeltaTree,
+        older: Option<&DeltaTree>,
+    ) -> Result<Settled> {
         let height = delta.height().max(base.height);
         let mut delta = delta.clone();
         delta.raise(height);

@@ -17,7 +17,10 @@ pub(crate) struct Foundation(RwLock<State>);
 enum State {
     Settled(Root),
     /// A checkpoint is settling this delta into the tree under it.
-    Settling { delta: DeltaTree, root: Root },
+    Settling {
+        delta: DeltaTree,
+        root: Root,
+    },
 }
 
 impl Foundation {
@@ -54,7 +57,12 @@ impl Foundation {
     }
 
     /// Fills in those references from `first` on that are still unset.
-    pub(crate) fn fill(&self, nodes: &NodeSource, first: DiskBlock, references: &mut [Reference]) -> Result<()> {
+    pub(crate) fn fill(
+        &self,
+        nodes: &NodeSource,
+        first: DiskBlock,
+        references: &mut [Reference],
+    ) -> Result<()> {
         let root = match &*self.0.read() {
             State::Settled(root) => *root,
             State::Settling { delta, root } => {
@@ -71,7 +79,12 @@ impl Foundation {
 }
 
 /// Fills in those references that are still unset from a tree.
-fn fill_from_tree(nodes: &NodeSource, root: Root, first: DiskBlock, references: &mut [Reference]) -> Result<()> {
+fn fill_from_tree(
+    nodes: &NodeSource,
+    root: Root,
+    first: DiskBlock,
+    references: &mut [Reference],
+) -> Result<()> {
     let fanout = 1u64 << nodes.fanout_bits();
     let mut done = 0;
     while done < references.len() {
@@ -130,7 +143,12 @@ impl View {
     }
 
     /// The reference of each block from `first` on.
-    pub(crate) fn lookup(&self, nodes: &NodeSource, first: DiskBlock, references: &mut [Reference]) -> Result<()> {
+    pub(crate) fn lookup(
+        &self,
+        nodes: &NodeSource,
+        first: DiskBlock,
+        references: &mut [Reference],
+    ) -> Result<()> {
         self.delta_references(first, references);
         if references.contains(&Reference::UNSET) {
             self.foundation.fill(nodes, first, references)?;

@@ -232,8 +232,11 @@ mod tests {
             trimmed: false,
             root: Root { reference: Reference::new(BlockNo(7), Epoch(4), 1), height: 3, mapped: 11 },
         });
-        let collection =
-            CatalogRecord::Collection(Collection { victim: VersionId(3), mode: CollectionMode::Merge, cursor: DiskBlock(0) });
+        let collection = CatalogRecord::Collection(Collection {
+            victim: VersionId(3),
+            mode: CollectionMode::Merge,
+            cursor: DiskBlock(0),
+        });
         let encoded = [encoded_record(&version), encoded_record(&collection)];
         let page = encode_page(encoded.iter().map(Vec::as_slice), 4096);
         assert_eq!(decode_page(&page), Some(vec![version, collection]));

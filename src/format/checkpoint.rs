@@ -4,7 +4,7 @@
 
 use super::reference::{REFERENCE_BYTES, Reference};
 use crate::limits;
-use crate::units::{Epoch, Generation, index, narrow, wide};
+use crate::units::{Epoch, Generation, narrow, wide};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -98,8 +98,11 @@ impl CheckpointRecord {
         let mut bytes = head.as_bytes().to_vec();
         for group in &self.groups {
             let flags = group.slot.map_or(0, |slot| 2 | u32::from(slot == 1));
-            let entry =
-                GroupEntryBytes { crc: U32::new(group.crc), used: U32::new(group.used), flags: U32::new(flags) };
+            let entry = GroupEntryBytes {
+                crc: U32::new(group.crc),
+                used: U32::new(group.used),
+                flags: U32::new(flags),
+            };
             bytes.extend_from_slice(entry.as_bytes());
         }
         bytes
@@ -135,11 +138,6 @@ impl CheckpointRecord {
                 .collect(),
         })
     }
-}
-
-/// An index into [`CheckpointRecord::groups`].
-pub(crate) fn group_index(group: u64) -> usize {
-    index(group)
 }
 
 #[cfg(test)]

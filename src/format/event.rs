@@ -18,13 +18,37 @@ pub(crate) struct NewVersion {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Event {
     /// The store has this many zones from now on.
-    Grow { zones: u64 },
-    CreateServer { id: ServerId, name: String, created_at: u64 },
+    Grow {
+        zones: u64,
+    },
+    CreateServer {
+        id: ServerId,
+        name: String,
+        created_at: u64,
+    },
     /// The server, its disks and all its snapshots go.
-    DeleteServer { id: ServerId, epoch: Epoch, versions: Vec<NewVersion> },
-    CreateDisk { id: DiskId, server: ServerId, name: String, size_bytes: u64, created_at: u64, birth: Epoch },
-    DeleteDisk { id: DiskId, epoch: Epoch, version: VersionId },
-    ResizeDisk { id: DiskId, size_bytes: u64 },
+    DeleteServer {
+        id: ServerId,
+        epoch: Epoch,
+        versions: Vec<NewVersion>,
+    },
+    CreateDisk {
+        id: DiskId,
+        server: ServerId,
+        name: String,
+        size_bytes: u64,
+        created_at: u64,
+        birth: Epoch,
+    },
+    DeleteDisk {
+        id: DiskId,
+        epoch: Epoch,
+        version: VersionId,
+    },
+    ResizeDisk {
+        id: DiskId,
+        size_bytes: u64,
+    },
     /// Freezes every disk of a server at this place of the journal.
     Snapshot {
         id: SnapshotId,
@@ -35,7 +59,9 @@ pub(crate) enum Event {
         epoch: Epoch,
         versions: Vec<NewVersion>,
     },
-    DeleteSnapshot { id: SnapshotId },
+    DeleteSnapshot {
+        id: SnapshotId,
+    },
     /// The server's disks go back to a snapshot. What they held becomes the snapshot `replaced`.
     Restore {
         snapshot: SnapshotId,

@@ -31,7 +31,9 @@ impl Geometry {
         if !block_size.is_power_of_two()
             || !(limits::BLOCK_SIZE_MIN..=limits::BLOCK_SIZE_MAX).contains(&block_size)
         {
-            return Err(format!("a block size of {block_size} bytes is not a power of two from 4096 to 65536"));
+            return Err(format!(
+                "a block size of {block_size} bytes is not a power of two from 4096 to 65536"
+            ));
         }
         let page_span = block_size / 2 + 2;
         let zone_blocks_max = limits::ZONE_PAGES_MAX * page_span;
@@ -222,7 +224,9 @@ mod tests {
     #[test]
     fn a_page_counts_every_data_block_of_its_zone() {
         for geometry in shapes() {
-            assert!(geometry.pages_per_zone() * geometry.counts_per_page() >= geometry.data_blocks_per_zone());
+            assert!(
+                geometry.pages_per_zone() * geometry.counts_per_page() >= geometry.data_blocks_per_zone()
+            );
         }
     }
 

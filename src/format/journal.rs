@@ -12,7 +12,7 @@ use crate::units::{BlockNo, BlockRun, DiskBlock, DiskId, Epoch, Sequence, index,
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Batches start at multiples of this many bytes, so that they can be written with O_DIRECT.
+/// Batches start at multiples of this many bytes, so that they can be written with `O_DIRECT`.
 pub(crate) const JOURNAL_UNIT: u64 = 4096;
 /// First bytes of a batch.
 pub(crate) const BATCH_MAGIC: [u8; 8] = *b"cowblkJB";
@@ -111,10 +111,17 @@ pub(crate) struct MapRecord {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
     Map(MapRecord),
-    Clear { disk: DiskId, first: DiskBlock, count: u64 },
+    Clear {
+        disk: DiskId,
+        first: DiskBlock,
+        count: u64,
+    },
     Event(Event),
     /// The batch carries these blocks; `at` is where their bytes start in it.
-    Inline { run: BlockRun, at: usize },
+    Inline {
+        run: BlockRun,
+        at: usize,
+    },
 }
 
 /// Collects records until a batch is sealed.
@@ -149,7 +156,14 @@ impl BatchBuilder {
     }
 
     /// Disk blocks from `first` on are now held by the blocks from `physical` on, with these seals.
-    pub(crate) fn map(&mut self, disk: DiskId, first: DiskBlock, physical: BlockNo, birth: Epoch, crcs: &[u32]) {
+    pub(crate) fn map(
+        &mut self,
+        disk: DiskId,
+        first: DiskBlock,
+        physical: BlockNo,
+        birth: Epoch,
+        crcs: &[u32],
+    ) {
         let body = MapBody {
             disk: U64::new(disk.0),
             first: U64::new(first.0),
@@ -252,7 +266,8 @@ impl BatchBuilder {
 }
 
 fn batch_bytes(record_bytes: u64, inline_blocks: u64, block_size: u32) -> u64 {
-    (wide(BATCH_HEADER_BYTES) + record_bytes).next_multiple_of(JOURNAL_UNIT) + inline_blocks * u64::from(block_size)
+    (wide(BATCH_HEADER_BYTES) + record_bytes).next_multiple_of(JOURNAL_UNIT)
+        + inline_blocks * u64::from(block_size)
 }
 
 /// What a batch says of itself.
@@ -371,6 +386,7 @@ fn is_block_range(first: u64, count: u64) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use super::*;
 
@@ -423,7 +439,9 @@ mod tests {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             let header = BatchHeader::read(&flipped, [5; 16]);
-            let Some(header) = header.filter(|h| h.batch_bytes(4096) == Some(wide(flipped.len()))) else { continue };
+            let Some(header) = header.filter(|h| h.batch_bytes(4096) == Some(wide(flipped.len()))) else {
+                continue;
+            };
             assert!(Batch::open(flipped, header, 4096).is_none(), "bit {bit}");
         }
     }

@@ -41,20 +41,53 @@ macro_rules! layout {
 
 /// Every fixed structure.
 pub const LAYOUT: &[Layout] = &[
-    layout!("superblock", Superblock {
-        magic, version, crc, compatible, read_only_compatible, incompatible, uuid, block_size, zone_blocks,
-        journal_blocks, writes, term, recovered, checkpoint_block, checkpoint_bytes, checkpoint_crc,
-        journal_offset, journal_sequence, clean, reserved,
-    }),
-    layout!("checkpoint record", CheckpointHead {
-        magic, generation, zones, epoch, next_id, used, catalog_root, catalog_height, groups, catalog_pages,
-    }),
+    layout!(
+        "superblock",
+        Superblock {
+            magic,
+            version,
+            crc,
+            compatible,
+            read_only_compatible,
+            incompatible,
+            uuid,
+            block_size,
+            zone_blocks,
+            journal_blocks,
+            writes,
+            term,
+            recovered,
+            checkpoint_block,
+            checkpoint_bytes,
+            checkpoint_crc,
+            journal_offset,
+            journal_sequence,
+            clean,
+            reserved,
+        }
+    ),
+    layout!(
+        "checkpoint record",
+        CheckpointHead {
+            magic,
+            generation,
+            zones,
+            epoch,
+            next_id,
+            used,
+            catalog_root,
+            catalog_height,
+            groups,
+            catalog_pages,
+        }
+    ),
     layout!("group entry", GroupEntryBytes { crc, used, flags }),
     layout!("zone entry", ZoneEntryHead { used, reserved, current, written }),
     layout!("reference", Reference { block, birth, flags, crc }),
-    layout!("batch header", BatchHeader {
-        magic, crc, reserved, sequence, term, durable, record_bytes, inline_blocks, uuid,
-    }),
+    layout!(
+        "batch header",
+        BatchHeader { magic, crc, reserved, sequence, term, durable, record_bytes, inline_blocks, uuid }
+    ),
     layout!("record head", RecordHead { kind, bytes }),
     layout!("map record", MapBody { disk, first, physical, birth, count, reserved }),
     layout!("clear record", ClearBody { disk, first, count }),

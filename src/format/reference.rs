@@ -12,7 +12,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub(crate) const REFERENCE_BYTES: usize = size_of::<Reference>();
 
 /// A block reference; all zero is a hole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub(crate) struct Reference {
     /// The store block, 48 bits. Zero (where the superblock lives) says hole.
@@ -88,6 +90,7 @@ pub(crate) fn node_to_bytes(references: &[Reference]) -> &[u8] {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use super::*;
 

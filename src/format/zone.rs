@@ -116,6 +116,7 @@ pub(crate) fn decode_counts(bytes: &[u8]) -> Vec<u16> {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -5,10 +5,11 @@
 use super::free_map::FreeMap;
 use super::run_set::RunSet;
 use super::tables::{Group, read_counts};
+use crate::defect::Defect;
 use crate::device::Device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{Geometry, Place};
-use crate::units::{BlockRun, index, narrow, wide};
+use crate::units::{BlockRun, index, narrow};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -124,10 +125,8 @@ impl Allocator {
         pick: &impl Fn(&mut FreeMap) -> Option<(u32, u32)>,
     ) -> Result<Option<BlockRun>> {
         let Some((first, count)) = pick(self.map(zone)?) else { return Ok(None) };
-        let run = BlockRun {
-            first: self.geometry.block_at(Place { zone, index: first }),
-            count: u64::from(count),
-        };
+        let run =
+            BlockRun { first: self.geometry.block_at(Place { zone, index: first }), count: u64::from(count) };
         self.free -= run.count;
         self.reserved.insert(run);
         Ok(Some(run))
@@ -170,10 +169,8 @@ impl Allocator {
                 }
             }
         }
-        let window = BlockRun {
-            first: geometry.block_at(Place { zone, index: 0 }),
-            count: u64::from(blocks),
-        };
+        let window =
+            BlockRun { first: geometry.block_at(Place { zone, index: 0 }), count: u64::from(blocks) };
         for set in [&self.reserved, &self.taken, &self.frozen, &self.parked] {
             for run in set.within(window) {
                 map.take_where_free(narrow(index(run.first.0 - window.first.0)), narrow(index(run.count)));
@@ -194,11 +191,16 @@ impl Allocator {
         self.set_free(run);
     }
 
-    /// Recovery found these blocks referenced by the journal.
-    pub(crate) fn recovered(&mut self, run: BlockRun) {
+    /// Recovery found these blocks referenced by the journal, which no checkpoint can have counted.
+    pub(crate) fn recovered(&mut self, run: BlockRun) -> Result<()> {
         assert!(self.maps.is_empty(), "recovery comes before the first allocation");
+        if self.taken.within(run).next().is_some() {
+            let place = format!("blocks {}+{} are referenced twice", run.first, run.count);
+            return Err(Error::corrupt(Defect::JournalRecord, place));
+        }
         self.taken.insert(run);
         self.free = self.free.saturating_sub(run.count);
+        Ok(())
     }
 
     /// A checkpoint begins: what was referenced until now is its to count.
@@ -238,6 +240,9 @@ impl Allocator {
     }
 
     fn set_free(&mut self, run: BlockRun) {
+        if run.count == 0 {
+            return;
+        }
         self.free += run.count;
         let place = self.geometry.place_of(run.first).expect("only data blocks are taken");
         if let Some(map) = self.maps.get_mut(&place.zone) {
@@ -245,18 +250,8 @@ impl Allocator {
         }
     }
 
-    /// Blocks that are parked.
-    pub(crate) fn parked(&self) -> u64 {
-        self.parked.block_count()
-    }
-
     /// Blocks that are reserved.
     pub(crate) fn reserved(&self) -> u64 {
         self.reserved.block_count()
-    }
-
-    /// How many groups there are.
-    pub(crate) fn group_count(&self) -> u64 {
-        wide(self.groups.len())
     }
 }

@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn any_order_of_taking_and_releasing_keeps_count() {
         let mut map = FreeMap::full(130);
-        let mut model = vec![false; 130];
+        let mut model = [false; 130];
         let mut state = 7u32;
         for _ in 0..10_000 {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

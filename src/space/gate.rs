@@ -53,8 +53,8 @@ impl Gate {
         self.waiting.lock().arriving.extend(runs);
     }
 
-    /// Whether anything is parked.
-    pub(crate) fn holds_any(&self) -> bool {
+    #[cfg(test)]
+    fn holds_any(&self) -> bool {
         let waiting = self.waiting.lock();
         waiting.leaving.is_some() || !waiting.arriving.is_empty()
     }
@@ -74,8 +74,10 @@ impl Gate {
     }
 
     fn drain_leaving(&self, waiting: &mut Waiting) -> Vec<BlockRun> {
-        let drained =
-            waiting.leaving.as_ref().is_some_and(|(phase, _)| self.readers[*phase].load(Ordering::SeqCst) == 0);
+        let drained = waiting
+            .leaving
+            .as_ref()
+            .is_some_and(|(phase, _)| self.readers[*phase].load(Ordering::SeqCst) == 0);
         if drained { waiting.leaving.take().map_or_else(Vec::new, |(_, runs)| runs) } else { Vec::new() }
     }
 }

@@ -166,7 +166,9 @@ impl ZoneTables {
             .place_of(run.first)
             .filter(|place| self.geometry.group_of(place.zone) < wide(self.groups.len()))
             .filter(|place| run.count <= u64::from(self.geometry.data_blocks_per_zone() - place.index))
-            .ok_or_else(|| Error::corrupt(Defect::Reference, format!("block {} is no data block", run.first)))?;
+            .ok_or_else(|| {
+                Error::corrupt(Defect::Reference, format!("block {} is no data block", run.first))
+            })?;
         let per_page = self.geometry.counts_per_page();
         let mut at = place.index;
         let end = at + narrow(index(run.count));
@@ -191,15 +193,19 @@ impl ZoneTables {
             let per_page = self.geometry.counts_per_page();
             for at in change.first..change.first + change.count {
                 let count = &mut counts[index(u64::from(at))];
-                let block = self.geometry.block_at(crate::format::Place { zone, index: page * per_page + at });
+                let block =
+                    self.geometry.block_at(crate::format::Place { zone, index: page * per_page + at });
                 if change.up {
                     entry.used += u32::from(*count == 0);
-                    *count = count
-                        .checked_add(1)
-                        .ok_or_else(|| Error::corrupt(Defect::Refcount, format!("block {block} overflows")))?;
+                    *count = count.checked_add(1).ok_or_else(|| {
+                        Error::corrupt(Defect::Refcount, format!("block {block} overflows"))
+                    })?;
                 } else {
                     *count = count.checked_sub(1).ok_or_else(|| {
-                        Error::corrupt(Defect::Refcount, format!("block {block} is dropped but not referenced"))
+                        Error::corrupt(
+                            Defect::Refcount,
+                            format!("block {block} is dropped but not referenced"),
+                        )
                     })?;
                     if *count == 0 {
                         entry.used -= 1;

@@ -1,0 +1,9 @@
+//! Snapshot: making, listing, reading, restoring and deleting snapshots.
+//!
+//! Floor 6. Verbs on the store. Each is one event: nothing here looks at a map, so none costs more on a
+//! larger disk or beside more snapshots.
+
+mod handle;
+mod verbs;
+
+pub use handle::{Snapshot, SnapshotDisk, SnapshotStatus};

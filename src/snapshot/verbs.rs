@@ -1,0 +1,141 @@
+//! Verbs: create, list, restore, delete.
+//!
+//! Floor 6.
+
+use super::handle::Snapshot;
+use crate::catalog::{check_description, check_name};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Event, SnapshotKind, SnapshotRecord};
+use crate::store::{NextIds, Server, State, Store};
+use crate::units::{DiskId, SnapshotId};
+
+impl Store {
+    /// The snapshots of all servers that users made, newest first.
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        let state = self.shared.state();
+        let shown = state.catalog.snapshots.values().filter(|record| record.kind == SnapshotKind::User);
+        shown.rev().map(|record| Snapshot::new(&self.shared, record.id)).collect()
+    }
+
+    /// The snapshot with that id, automatic ones included.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
+        self.shared.state().snapshot(id)?;
+        Ok(Snapshot::new(&self.shared, id))
+    }
+
+    /// Deletes a snapshot. It is gone from all listings when this returns; the collector frees what
+    /// nobody else holds, in the background. Snapshots can be deleted in any order.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn delete_snapshot(&self, id: SnapshotId) -> Result<()> {
+        self.shared.execute(|state| {
+            state.snapshot(id)?;
+            Ok(Event::DeleteSnapshot { id })
+        })?;
+        self.shared.ask_for_collection();
+        Ok(())
+    }
+}
+
+impl Server {
+    /// Freezes all disks of the server at one instant. Durable when this returns. The name is 1 to 64
+    /// letters, digits, hyphens and underscores, and unique among the server's snapshots.
+    ///
+    /// # Errors
+    /// `Invalid` for the name or the description (at most 1024 bytes), `Exists` if the name is taken.
+    pub fn snapshot(&self, name: &str, description: &str) -> Result<Snapshot> {
+        check_name("snapshot", name)?;
+        check_description(description)?;
+        let event = self.shared.execute(|state| {
+            let server = state.server(self.id)?;
+            if let Some(taken) = state.catalog.snapshot_named(self.id, name) {
+                let message =
+                    format!("server {:?} has a snapshot {name:?}, with id {}", server.name, taken.id);
+                return Err(Error::new(ErrorKind::Exists, message));
+            }
+            let mut next = NextIds::new(state)?;
+            let id = SnapshotId(next.id());
+            let versions =
+                state.catalog.disks_of(self.id).into_iter().map(|disk| next.version(disk)).collect();
+            Ok(Event::Snapshot {
+                id,
+                server: self.id,
+                name: name.into(),
+                description: description.into(),
+                created_at: self.shared.now(),
+                epoch: next.epoch,
+                versions,
+            })
+        })?;
+        match event {
+            Event::Snapshot { id, .. } => Ok(Snapshot::new(&self.shared, id)),
+            _ => unreachable!("the event that was planned"),
+        }
+    }
+
+    /// The server's snapshots that users made, newest first.
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        let state = self.shared.state();
+        let ids = state.catalog.snapshots_of(self.id);
+        let records = ids.iter().rev().filter_map(|id| state.catalog.snapshots.get(id));
+        let shown = records.filter(|record| record.kind == SnapshotKind::User);
+        shown.map(|record| Snapshot::new(&self.shared, record.id)).collect()
+    }
+
+    /// What the last restore replaced. Restoring it undoes that restore.
+    pub fn before_restore(&self) -> Option<Snapshot> {
+        let state = self.shared.state();
+        state.catalog.before_restore(self.id).map(|record| Snapshot::new(&self.shared, record.id))
+    }
+
+    /// Takes the server's disks back to a snapshot: content and size. No other snapshot is touched, and
+    /// what the disks held becomes the automatic snapshot [`before_restore`](Server::before_restore).
+    /// Disks made after the snapshot stay as they are; disks deleted since come back. Durable when this returns.
+    ///
+    /// Whoever writes to the disks at that moment writes before or after it: stop the guest first.
+    ///
+    /// # Errors
+    /// `NotFound` if the server has no such snapshot, `Exists` if a disk to be brought back has a name
+    /// that another disk took.
+    pub fn restore(&self, id: SnapshotId) -> Result<()> {
+        self.shared.execute(|state| {
+            let snapshot = state.snapshot(id)?;
+            if snapshot.server != self.id {
+                let owner = state.server(self.id)?;
+                let message = format!("server {:?} has no snapshot {id}", owner.name);
+                return Err(Error::new(ErrorKind::NotFound, message));
+            }
+            let disks = disks_to_replace(state, snapshot)?;
+            let mut next = NextIds::new(state)?;
+            let replaced = SnapshotId(next.id());
+            let versions = disks.into_iter().map(|disk| next.version(disk)).collect();
+            let created_at = self.shared.now();
+            Ok(Event::Restore { snapshot: id, replaced, created_at, epoch: next.epoch, versions })
+        })?;
+        self.shared.ask_for_collection();
+        Ok(())
+    }
+}
+
+/// The live disks whose content a restore replaces.
+fn disks_to_replace(state: &State, snapshot: &SnapshotRecord) -> Result<Vec<DiskId>> {
+    let mut live = Vec::new();
+    for version in snapshot.versions.iter().filter_map(|id| state.catalog.versions.get(id)) {
+        if state.catalog.disks.contains_key(&version.disk) {
+            live.push(version.disk);
+        } else if state.catalog.disk_named(snapshot.server, &version.disk_name).is_some() {
+            return Err(Error::new(
+                ErrorKind::Exists,
+                format!(
+                    "the snapshot holds a deleted disk {:?}, and another disk has that name now; delete that one first",
+                    version.disk_name
+                ),
+            ));
+        }
+    }
+    Ok(live)
+}

@@ -1,0 +1,154 @@
+//! Blocks: where free blocks come from, growing the store where it may, and keeping a reserve.
+//!
+//! Floor 5. Writers stop early enough that a checkpoint always finds blocks for its nodes: each dirty
+//! delta node is one node to be written, and a fixed reserve covers the catalog and the collector.
+
+use super::engine::Engine;
+use crate::commit::{CheckpointSpace, TakeBlocks};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Event;
+use crate::space::Direction;
+use crate::units::BlockRun;
+use std::sync::atomic::Ordering;
+
+/// Blocks kept for checkpoints, deletes and discards, whatever writers want.
+const RESERVE_BLOCKS: u64 = 64;
+
+/// What blocks are wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Data of a guest.
+    Data,
+    /// What makes space: deletes, discards, resizes. It may use half of the reserve.
+    Relief,
+}
+
+impl Engine {
+    /// Sees that `blocks` blocks are free, besides what the next checkpoint needs. May grow the store,
+    /// or run a checkpoint to free what was dropped.
+    ///
+    /// # Errors
+    /// `Full` where neither helps.
+    pub(super) fn ensure_space(&self, blocks: u64, purpose: Purpose) -> Result<()> {
+        let reserve = match purpose {
+            Purpose::Data => RESERVE_BLOCKS,
+            Purpose::Relief => RESERVE_BLOCKS / 2,
+        };
+        let mut checkpoints = 0;
+        loop {
+            let debt = self.dirty_nodes.load(Ordering::Relaxed);
+            if self.free_hint.load(Ordering::Relaxed) >= blocks + debt + reserve {
+                return Ok(());
+            }
+            self.release_parked();
+            if self.free_hint.load(Ordering::Relaxed) >= blocks + debt + reserve || self.grow()? {
+                continue;
+            }
+            if checkpoints == 2 {
+                return Err(self.full());
+            }
+            checkpoints += 1;
+            self.checkpoint()?;
+            self.release_parked();
+        }
+    }
+
+    fn full(&self) -> Error {
+        let advice = if self.state.read().catalog.lineage.queue.is_empty() {
+            "delete snapshots, discard, or raise the limit"
+        } else {
+            "the collector is still freeing deleted snapshots: try again, or raise the limit"
+        };
+        Error::new(ErrorKind::Full, format!("the store is full: {advice}"))
+    }
+
+    /// Adds a zone, if the device can grow and the limit allows it.
+    fn grow(&self) -> Result<bool> {
+        let _one_at_a_time = self.growth.lock();
+        let Some(zones) = self.grow_device()? else { return Ok(false) };
+        let _open = self.barrier.read();
+        self.journal.append(|builder| builder.event(&Event::Grow { zones }));
+        self.with_allocator(|allocator| allocator.grow(zones));
+        Ok(true)
+    }
+
+    /// Makes the device a zone longer. The number of zones then, or `None` if it cannot be.
+    fn grow_device(&self) -> Result<Option<u64>> {
+        let zones = self.allocator.lock().zones() + 1;
+        let length = self.geometry.length_bytes(zones);
+        let now = self.device.len_bytes().map_err(|cause| Error::io("read the store's length", cause))?;
+        if length > self.options.max_bytes || (length > now && !self.device.can_grow()) {
+            return Ok(None);
+        }
+        match self.device.grow(length) {
+            Ok(()) => Ok(Some(zones)),
+            Err(cause) if is_no_space(&cause) => Ok(None),
+            Err(cause) => Err(self.halt(Error::io(format!("grow the store to {length} bytes"), cause))),
+        }
+    }
+
+    /// Frees parked blocks whose readers have left.
+    pub(super) fn release_parked(&self) {
+        let released = self.gate.release();
+        if !released.is_empty() {
+            self.with_allocator(|allocator| allocator.unpark(released));
+        }
+    }
+
+    /// Takes a run of free blocks for data.
+    pub(super) fn take_data(&self, most: u64) -> Result<Option<BlockRun>> {
+        self.with_allocator(|allocator| allocator.take(most, Direction::Low))
+    }
+}
+
+fn is_no_space(cause: &std::io::Error) -> bool {
+    use std::io::ErrorKind as Io;
+    matches!(cause.kind(), Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge | Io::Unsupported)
+}
+
+/// The space that a checkpoint draws on. It may grow the store: the new zones count from this
+/// checkpoint on.
+pub(super) struct MetadataSpace<'a>(pub(super) &'a Engine);
+
+impl MetadataSpace<'_> {
+    fn or_grow(&self, take: impl Fn() -> Result<Option<BlockRun>>) -> Result<Option<BlockRun>> {
+        loop {
+            if let Some(run) = take()? {
+                return Ok(Some(run));
+            }
+            let _one_at_a_time = self.0.growth.lock();
+            let Some(zones) = self.0.grow_device()? else { return Ok(None) };
+            // The event lets a recovery that starts at the checkpoint before this one know the zones, too.
+            self.0.journal.append(|builder| builder.event(&Event::Grow { zones }));
+            self.0.with_allocator(|allocator| allocator.grow(zones));
+        }
+    }
+}
+
+impl TakeBlocks for MetadataSpace<'_> {
+    fn take(&self, most: u64) -> Result<Option<BlockRun>> {
+        self.or_grow(|| self.0.with_allocator(|allocator| allocator.take(most, Direction::High)))
+    }
+
+    fn take_exactly(&self, count: u64) -> Result<Option<BlockRun>> {
+        self.or_grow(|| self.0.with_allocator(|allocator| allocator.take_exactly(count)))
+    }
+
+    fn used(&self, run: BlockRun) {
+        self.0.with_allocator(|allocator| allocator.used_by_checkpoint(run));
+    }
+
+    fn give_back(&self, run: BlockRun) {
+        self.0.with_allocator(|allocator| allocator.give_back(run));
+    }
+}
+
+impl CheckpointSpace for MetadataSpace<'_> {
+    fn zones(&self) -> u64 {
+        self.0.allocator.lock().zones()
+    }
+
+    fn taken(&self) -> Vec<BlockRun> {
+        self.0.allocator.lock().frozen()
+    }
+}

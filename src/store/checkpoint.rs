@@ -1,0 +1,200 @@
+//! Checkpoints: freeze at one instant, write without stopping anybody, publish.
+//!
+//! Floor 5.
+
+use super::blocks::MetadataSpace;
+use super::engine::Engine;
+use super::head::Head;
+use super::state::State;
+use super::statistics::Counters;
+use crate::commit::{Checkpointer, Committed, Flushed, Frozen, Lead, Taken, Target, Unit};
+use crate::error::Result;
+use crate::extent::{DeltaTree, Footprint, Foundation, Limit, View};
+use crate::format::{CatalogKey, Root};
+use crate::units::{DiskId, VersionId};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What a freeze takes from the engine.
+struct Freeze {
+    frozen: Frozen,
+    taken: Option<Taken>,
+    /// The foundations that become settled when the checkpoint is durable.
+    settling: Vec<(DiskId, Arc<Foundation>)>,
+    footprint: Footprint,
+}
+
+impl Engine {
+    /// Runs a checkpoint. Afterwards the journal is empty, and what was dropped is free.
+    pub(crate) fn checkpoint(&self) -> Result<()> {
+        self.check_writable()?;
+        let mut checkpointer = self.maintenance.lock();
+        self.checkpoint_with(&mut checkpointer, false)
+    }
+
+    /// Runs a checkpoint. The caller has the maintenance lock.
+    pub(super) fn checkpoint_with(&self, checkpointer: &mut Checkpointer, is_last: bool) -> Result<()> {
+        let done = self.try_checkpoint(checkpointer, is_last);
+        self.signal.announce();
+        done.map_err(|error| self.halt(error))
+    }
+
+    fn try_checkpoint(&self, checkpointer: &mut Checkpointer, is_last: bool) -> Result<()> {
+        self.release_parked();
+        let lead = self.journal.lead()?;
+        let Freeze { mut frozen, taken, settling, footprint } = {
+            let _closed = self.barrier.write();
+            self.freeze(&lead, checkpointer, is_last)
+        };
+        let lead = self.write_taken(lead, taken, &mut frozen)?;
+        let start = frozen.journal;
+        let committed = checkpointer.write(frozen, &self.nodes, &MetadataSpace(self))?;
+        self.publish(committed, settling, footprint);
+        self.journal.trim(start);
+        drop(lead);
+        self.release_parked();
+        Counters::add(&self.counters.checkpoints, 1);
+        Ok(())
+    }
+
+    /// Writes the batch that was being collected at the freeze, so that flushes need not wait for the
+    /// checkpoint, and fixes where the journal goes on. If the batch does not fit, flushes do wait: the
+    /// lead is kept until the checkpoint covers the batch.
+    fn write_taken<'a>(
+        &self,
+        lead: Lead<'a>,
+        taken: Option<Taken>,
+        frozen: &mut Frozen,
+    ) -> Result<Option<Lead<'a>>> {
+        let written = match taken {
+            Some(taken) => lead.write(taken, &self.runs, false)?,
+            None => Flushed::Done,
+        };
+        self.runs.home_all(&*self.device, &self.geometry)?;
+        frozen.journal = lead.start();
+        match written {
+            Flushed::Done => lead.sync().map(|()| None),
+            Flushed::NoRoom => Ok(Some(lead)),
+        }
+    }
+
+    /// Takes everything that changed since the last freeze. The barrier is closed.
+    fn freeze(&self, lead: &Lead<'_>, checkpointer: &Checkpointer, is_last: bool) -> Freeze {
+        let mut guard = self.state.write();
+        let state = &mut *guard;
+        let mut units = frozen_versions(state);
+        let mut settling = Vec::new();
+        for head in std::mem::take(&mut *self.touched.lock()) {
+            self.freeze_head(state, &head, &mut units, &mut settling);
+        }
+        let footprint = Footprint {
+            nodes: self.dirty_nodes.load(Ordering::Relaxed),
+            bytes: self.dirty_bytes.load(Ordering::Relaxed),
+        };
+        self.allocator.lock().freeze();
+        let catalog = &mut state.catalog;
+        let next_garbage = catalog.garbage.keys().next_back().map_or(1, |last| last + 1);
+        let frozen = Frozen {
+            units,
+            records: catalog.take_dirty(),
+            dropped: std::mem::take(&mut *self.dropped.lock()),
+            epoch: catalog.epoch,
+            next_id: catalog.next_id,
+            next_garbage: next_garbage.max(checkpointer.generation.0 << 16),
+            journal: lead.start(),
+            is_last,
+        };
+        Freeze { frozen, taken: lead.take_for_checkpoint(), settling, footprint }
+    }
+
+    fn freeze_head(
+        &self,
+        state: &mut State,
+        head: &Arc<Head>,
+        units: &mut Vec<Unit>,
+        settling: &mut Vec<(DiskId, Arc<Foundation>)>,
+    ) {
+        let mut guard = head.state.write();
+        let own = &mut *guard;
+        own.is_touched = false;
+        self.close_run(own);
+        let Some(record) = state.catalog.disks.get(&head.id).filter(|_| !own.is_gone) else { return };
+        let (parent, birth) = (record.parent, record.birth);
+        let base = own.view.foundation.root().expect("the checkpoint before this one is published");
+        let empty = DeltaTree::new(own.view.delta.height(), state.fanout_bits);
+        let delta = std::mem::replace(&mut own.view.delta, empty);
+        if !delta.is_empty() {
+            own.view.foundation = Foundation::settling(delta.clone(), base);
+            settling.push((head.id, own.view.foundation.clone()));
+        }
+        state.catalog.touch(CatalogKey::Disk(head.id));
+        let target = Target::Head(head.id);
+        units.push(unit(state, target, parent, birth, (base, delta)));
+    }
+
+    /// The checkpoint is durable: everybody sees its trees from now on, and what it dropped may go.
+    fn publish(&self, committed: Committed, settling: Vec<(DiskId, Arc<Foundation>)>, footprint: Footprint) {
+        {
+            let mut state = self.state.write();
+            for &(target, root) in &committed.roots {
+                settle_record(&mut state, target, root);
+            }
+            let roots: HashMap<Target, Root> = committed.roots.into_iter().collect();
+            for (id, foundation) in settling {
+                foundation.settle(roots[&Target::Head(id)]);
+            }
+            for garbage in committed.garbage {
+                state.catalog.garbage.insert(garbage.id, garbage);
+            }
+        }
+        self.dirty_nodes.fetch_sub(footprint.nodes, Ordering::Relaxed);
+        self.dirty_bytes.fetch_sub(footprint.bytes, Ordering::Relaxed);
+        self.with_allocator(|allocator| allocator.publish(committed.groups, &committed.parked));
+        self.gate.park(committed.parked);
+    }
+}
+
+/// Enters a settled root where the live catalog keeps it.
+fn settle_record(state: &mut State, target: Target, root: Root) {
+    match target {
+        Target::Head(id) => {
+            if let Some(disk) = state.catalog.disks.get_mut(&id) {
+                disk.root = root;
+            }
+        }
+        Target::Version(id) => {
+            if let Some(version) = state.catalog.versions.get_mut(&id) {
+                version.root = root;
+            }
+            state.unsettled.remove(&id);
+        }
+    }
+}
+
+/// Units for all versions that are not settled, from the oldest on.
+fn frozen_versions(state: &State) -> Vec<Unit> {
+    let mut ids: Vec<VersionId> = state.unsettled.keys().copied().collect();
+    ids.sort_by_key(|id| (state.catalog.epoch_of(Some(*id)), *id));
+    ids.iter().filter_map(|id| frozen_version(state, *id)).collect()
+}
+
+fn frozen_version(state: &State, id: VersionId) -> Option<Unit> {
+    let version = state.catalog.versions.get(&id)?;
+    let View { foundation, delta } = state.unsettled.get(&id)?.clone();
+    let base = foundation.root().expect("the checkpoint before this one is published");
+    let is_abandoned = version.snapshot.is_none() && state.catalog.lineage.child_count(id) == 0;
+    let unit = unit(state, Target::Version(id), version.parent, version.birth, (base, delta));
+    Some(Unit { is_abandoned, ..unit })
+}
+
+fn unit(
+    state: &State,
+    target: Target,
+    parent: Option<VersionId>,
+    birth: crate::units::Epoch,
+    (base, delta): (Root, DeltaTree),
+) -> Unit {
+    let (below, above, split) = state.catalog.limits_below(parent);
+    Unit { target, parent, limit: Limit { below, above, split }, birth, base, delta, is_abandoned: false }
+}

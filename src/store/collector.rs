@@ -1,0 +1,175 @@
+//! Collector: gives back what deleted versions held, in small steps.
+//!
+//! Floor 5. It works on settled trees only, and never beside a checkpoint (T2). What it drops, and how
+//! far it came, become durable together with the next checkpoint.
+
+use super::engine::Engine;
+use super::state::State;
+use super::statistics::Counters;
+use crate::catalog::Child;
+use crate::commit::Checkpointer;
+use crate::error::Result;
+use crate::extent::{Footprint, Foundation, Limit, Reaped, Reaper, Victim, View};
+use crate::format::{CatalogKey, CatalogRecord, Collection, CollectionMode, Garbage, Reference, Root};
+use crate::limits::COLLECT_STEP_BLOCKS;
+use crate::units::{DiskBlock, VersionId, wide};
+
+/// References that the collector drops before it lets a checkpoint make them free.
+const DROPS_PER_CHECKPOINT: usize = 1 << 20;
+
+/// One piece of the collector's work.
+enum Job {
+    Garbage(Garbage),
+    Version(Collection, Victim, Vec<Root>),
+}
+
+impl Engine {
+    /// Runs the collector until nothing is left to do, and makes what it freed reusable.
+    pub(crate) fn collect(&self) -> Result<()> {
+        self.check_writable()?;
+        let mut checkpointer = self.maintenance.lock();
+        self.checkpoint_with(&mut checkpointer, false)?;
+        while self.collect_some(&mut checkpointer)? {
+            self.checkpoint_with(&mut checkpointer, false)?;
+        }
+        self.checkpoint_with(&mut checkpointer, false)
+    }
+
+    /// Runs collector steps until a checkpoint is worth while. Whether anything was done.
+    pub(super) fn collect_some(&self, _proof: &mut Checkpointer) -> Result<bool> {
+        let mut worked = false;
+        while self.collect_step()? {
+            worked = true;
+            if self.dropped.lock().len() >= DROPS_PER_CHECKPOINT {
+                break;
+            }
+        }
+        Ok(worked)
+    }
+
+    /// Runs one collector step. Whether there was anything to do.
+    pub(super) fn collect_step(&self) -> Result<bool> {
+        let job = next_job(&mut self.state.write());
+        match job {
+            None => return Ok(false),
+            Some(Job::Garbage(garbage)) => self.step_garbage(&garbage)?,
+            Some(Job::Version(collection, victim, children)) => {
+                self.step_version(collection, &victim, &children)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn drop_all(&self, reaped: &mut Reaped) {
+        Counters::add(&self.counters.collected_blocks, wide(reaped.dropped.len()));
+        self.dropped.lock().append(&mut reaped.dropped);
+    }
+
+    fn step_garbage(&self, garbage: &Garbage) -> Result<()> {
+        let limit = Limit { below: garbage.limit_below, above: garbage.limit_above, split: garbage.split };
+        let victim =
+            Victim { reference: garbage.reference, height: garbage.height, first: garbage.first, limit };
+        let walk = Reaper::new(&self.nodes, garbage.cursor, COLLECT_STEP_BLOCKS, false);
+        let mut reaped = walk.walk(&victim, &[])?;
+        self.drop_all(&mut reaped);
+        let catalog = &mut self.state.write().catalog;
+        match reaped.next {
+            None => catalog.remove(CatalogKey::Garbage(garbage.id)),
+            Some(cursor) => {
+                catalog.put(CatalogRecord::Garbage(Garbage { cursor, ..garbage.clone() }));
+            }
+        }
+        Ok(())
+    }
+
+    fn step_version(&self, collection: Collection, victim: &Victim, children: &[Root]) -> Result<()> {
+        let keeps = collection.mode == CollectionMode::Trim;
+        let walk = Reaper::new(&self.nodes, collection.cursor, COLLECT_STEP_BLOCKS, keeps);
+        let mut reaped = walk.walk(victim, children)?;
+        self.drop_all(&mut reaped);
+        let state = &mut *self.state.write();
+        if keeps {
+            self.clear_from(state, collection.victim, &reaped.unheld);
+        }
+        match (reaped.next, collection.mode) {
+            (Some(cursor), _) => {
+                state.catalog.put(CatalogRecord::Collection(Collection { cursor, ..collection }));
+            }
+            (None, CollectionMode::Trim) => {
+                if let Some(version) = state.catalog.versions.get_mut(&collection.victim) {
+                    version.trimmed = true;
+                }
+                state.catalog.touch(CatalogKey::Version(collection.victim));
+                state.catalog.remove(CatalogKey::Collection);
+            }
+            (None, CollectionMode::Drop | CollectionMode::Merge) => {
+                state.catalog.splice_out(collection.victim);
+                state.catalog.remove(CatalogKey::Collection);
+            }
+        }
+        Ok(())
+    }
+
+    /// Clears references from a version that stays. The next checkpoint settles that, and drops them.
+    fn clear_from(&self, state: &mut State, victim: VersionId, unheld: &[DiskBlock]) {
+        let Some(version) = state.catalog.versions.get(&victim) else { return };
+        if unheld.is_empty() {
+            return;
+        }
+        let mut view = state.view_of(version);
+        let mut footprint = Footprint::default();
+        for &block in unheld {
+            view.delta.set(block, &[Reference::HOLE], &mut footprint, &mut |_| {});
+        }
+        state.unsettled.insert(victim, view);
+        state.catalog.touch(CatalogKey::Version(victim));
+        self.account(footprint, Vec::new());
+    }
+}
+
+/// What the collector does next: what it has begun, or the first deleted version that is settled.
+fn next_job(state: &mut State) -> Option<Job> {
+    if let Some(garbage) = state.catalog.garbage.values().next() {
+        return Some(Job::Garbage(garbage.clone()));
+    }
+    let collection = state.catalog.collection.or_else(|| begin(state))?;
+    state.catalog.collection = Some(collection);
+    let version = state.catalog.versions.get(&collection.victim)?;
+    let victim = Victim {
+        reference: version.root.reference,
+        height: version.root.height,
+        first: DiskBlock(0),
+        limit: Limit::uniform(state.catalog.epoch_of(version.parent)),
+    };
+    let children = state.catalog.lineage.children(collection.victim);
+    let children = children.into_iter().filter_map(|child| settled_root(state, child)).collect();
+    Some(Job::Version(collection, victim, children))
+}
+
+fn begin(state: &State) -> Option<Collection> {
+    state.catalog.lineage.queue.iter().find_map(|&victim| {
+        let version = state.catalog.versions.get(&victim)?;
+        let mode = match state.catalog.lineage.child_count(victim) {
+            0 => CollectionMode::Drop,
+            1 => CollectionMode::Merge,
+            _ => CollectionMode::Trim,
+        };
+        let is_ready = !state.unsettled.contains_key(&victim);
+        (is_ready && !(mode == CollectionMode::Trim && version.trimmed)).then_some(Collection {
+            victim,
+            mode,
+            cursor: DiskBlock(0),
+        })
+    })
+}
+
+/// The tree that the last checkpoint left of a child.
+fn settled_root(state: &State, child: Child) -> Option<Root> {
+    match child {
+        Child::Head(id) => state.heads.get(&id)?.state.read().view.foundation.root(),
+        Child::Version(id) => match state.unsettled.get(&id) {
+            Some(View { foundation, .. }) => Foundation::root(foundation),
+            None => Some(state.catalog.versions.get(&id)?.root),
+        },
+    }
+}

@@ -1,0 +1,183 @@
+//! Disk: one writable block device of a server.
+//!
+//! Floor 5.
+
+use super::disk_io::DiskIo;
+use super::extents::Extents;
+use super::head::Head;
+use super::open::Shared;
+use super::read::Source;
+use super::server::check_size;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Event;
+use crate::units::{DiskId, ServerId, SnapshotId};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A live disk. Clones are handles of the same disk; all of its methods can be called from many threads
+/// at once. Two writes that overlap and run at once leave each block as one of them.
+#[derive(Clone)]
+pub struct Disk {
+    shared: Arc<Shared>,
+    head: Arc<Head>,
+}
+
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Disk").field("id", &self.id()).field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+impl Disk {
+    pub(super) fn find(shared: &Arc<Shared>, id: DiskId) -> Result<Self> {
+        let state = shared.state.read();
+        state.disk(id)?;
+        let missing = || Error::new(ErrorKind::NotFound, format!("there is no disk {id}; it was deleted"));
+        let head = state.heads.get(&id).cloned().ok_or_else(missing)?;
+        Ok(Self { shared: shared.clone(), head })
+    }
+
+    fn source(&self) -> Source {
+        Source::Head(self.head.clone())
+    }
+
+    /// Its id, never reused.
+    pub fn id(&self) -> DiskId {
+        self.head.id
+    }
+
+    /// Its name; empty once it was deleted.
+    pub fn name(&self) -> String {
+        let state = self.shared.state.read();
+        state.disk(self.id()).map_or_else(|_| String::new(), |record| record.name.clone())
+    }
+
+    /// The server that owns it; 0 once it was deleted.
+    pub fn server(&self) -> ServerId {
+        self.shared.state.read().disk(self.id()).map_or(ServerId(0), |record| record.server)
+    }
+
+    /// When it was made, in UTC seconds since 1970.
+    pub fn created_at(&self) -> u64 {
+        self.shared.state.read().disk(self.id()).map_or(0, |record| record.created_at)
+    }
+
+    /// Its size in bytes, a multiple of 512.
+    pub fn size_bytes(&self) -> u64 {
+        self.head.state.read().size_bytes
+    }
+
+    /// The snapshot that its content descends from: the nearest one that was not deleted.
+    pub fn parent(&self) -> Option<SnapshotId> {
+        let state = self.shared.state.read();
+        let parent = state.disk(self.id()).ok()?.parent;
+        let shown = state.catalog.nearest_shown(parent)?;
+        state.catalog.versions.get(&shown)?.snapshot
+    }
+
+    /// Fills `buf` from `offset` (bytes). Holes read as zeros; every block is verified.
+    ///
+    /// # Errors
+    /// `OutOfRange` past the end, `Corrupt` for a block that fails its checksum, `NotFound` once the disk
+    /// was deleted, `Io`.
+    pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.shared.read(&self.source(), buf, offset)
+    }
+
+    /// Writes `buf` at `offset` (bytes). It is durable after the next [`flush`](Disk::flush). Blocks of
+    /// zeros take no space.
+    ///
+    /// # Errors
+    /// `OutOfRange` past the end, `Full`, `ReadOnly`, `Halted`, `NotFound` once the disk was deleted.
+    pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        self.shared.write(&self.head, buf, offset)
+    }
+
+    /// Makes all that returned before this call durable (FLUSH), on all disks of the store.
+    ///
+    /// # Errors
+    /// `Io` if the medium fails: the store has halted then.
+    pub fn flush(&self) -> Result<()> {
+        self.shared.flush()
+    }
+
+    /// Makes a range read as zeros, and frees its whole blocks (DISCARD, TRIM).
+    ///
+    /// # Errors
+    /// Those of [`write_at`](Disk::write_at).
+    pub fn discard(&self, offset: u64, len: u64) -> Result<()> {
+        self.shared.discard(&self.head, offset, len)
+    }
+
+    /// Makes a range read as zeros (WRITE ZEROES). Its whole blocks take no space afterwards.
+    ///
+    /// # Errors
+    /// Those of [`write_at`](Disk::write_at).
+    pub fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
+        self.shared.discard(&self.head, offset, len)
+    }
+
+    /// Changes the size (a multiple of 512). Growing is free.
+    ///
+    /// # Errors
+    /// `Invalid` if data would be cut off: discard it first.
+    pub fn resize(&self, size_bytes: u64) -> Result<()> {
+        check_size(size_bytes)?;
+        let old = self.size_bytes();
+        if size_bytes < old {
+            self.refuse_to_cut_data(size_bytes, old)?;
+        }
+        self.shared.execute(|state| {
+            state.disk(self.id())?;
+            Ok(Event::ResizeDisk { id: self.id(), size_bytes })
+        })?;
+        Ok(())
+    }
+
+    fn refuse_to_cut_data(&self, size_bytes: u64, old: u64) -> Result<()> {
+        for extent in self.extents(size_bytes..old) {
+            let extent = extent?;
+            if extent.is_data() && !self.reads_as_zero(extent.offset, extent.len)? {
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    format!(
+                        "shrinking the disk to {size_bytes} bytes would cut off data at offset {}; discard from {size_bytes} on first",
+                        extent.offset
+                    ),
+                ));
+            }
+        }
+        // What is left of the last block behind the new end: so that growing again shows zeros.
+        let end = size_bytes.next_multiple_of(u64::from(self.shared.block_size())).min(old);
+        self.write_zeroes(size_bytes, end - size_bytes)
+    }
+
+    fn reads_as_zero(&self, offset: u64, len: u64) -> Result<bool> {
+        let mut buf = vec![0; crate::units::index(len.min(1 << 20))];
+        for at in (offset..offset + len).step_by(buf.len()) {
+            let part = &mut buf[..crate::units::index((offset + len - at).min(1 << 20))];
+            self.read_at(part, at)?;
+            if part.iter().any(|&byte| byte != 0) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The extents of a range of bytes: where data is and where holes are.
+    pub fn extents(&self, range: Range<u64>) -> Extents {
+        Extents::new(self.shared.engine.clone(), self.source(), range)
+    }
+
+    /// Bytes of blocks that the disk refers to, as of the last checkpoint.
+    pub fn mapped_bytes(&self) -> Option<u64> {
+        let state = self.shared.state.read();
+        let record = state.disk(self.id()).ok()?;
+        Some(record.root.mapped * u64::from(self.shared.block_size()))
+    }
+
+    /// The disk as `std::io::{Read, Write, Seek}`.
+    pub fn io(&self) -> DiskIo {
+        DiskIo::new(self.clone())
+    }
+}

@@ -1,0 +1,139 @@
+//! Engine: what an open store consists of.
+//!
+//! Floor 5. Everything is `&self`; mod.rs tells the order of locks.
+
+use super::head::Head;
+use super::maintenance::Signal;
+use super::options::Options;
+use super::state::State;
+use super::statistics::Counters;
+use crate::commit::{Checkpointer, Flushed, Journal, RunTable, halted};
+use crate::device::{Device, Meter};
+use crate::error::{Error, ErrorKind, Result};
+use crate::extent::{Footprint, NodeSource};
+use crate::format::Geometry;
+use crate::space::{Allocator, Gate};
+use crate::units::BlockNo;
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// An open store.
+pub(crate) struct Engine {
+    pub(super) device: Arc<dyn Device>,
+    pub(super) meter: Arc<Meter>,
+    pub(super) geometry: Geometry,
+    pub(super) options: Options,
+    pub(super) uuid: [u8; 16],
+    pub(super) is_read_only: bool,
+    pub(super) barrier: RwLock<()>,
+    pub(super) state: RwLock<State>,
+    pub(super) allocator: Mutex<Allocator>,
+    /// Blocks that could be taken now, as of the last change.
+    pub(super) free_hint: AtomicU64,
+    pub(super) nodes: NodeSource,
+    pub(super) journal: Journal,
+    pub(super) runs: RunTable,
+    pub(super) gate: Gate,
+    /// References dropped since the last freeze.
+    pub(super) dropped: Mutex<Vec<BlockNo>>,
+    /// Heads that the next checkpoint settles.
+    pub(super) touched: Mutex<Vec<Arc<Head>>>,
+    /// Delta nodes and bytes that no checkpoint has settled yet.
+    pub(super) dirty_nodes: AtomicU64,
+    pub(super) dirty_bytes: AtomicU64,
+    pub(super) maintenance: Mutex<Checkpointer>,
+    pub(super) growth: Mutex<()>,
+    pub(super) halted: Mutex<Option<Error>>,
+    pub(super) is_halted: AtomicBool,
+    pub(super) is_closed: AtomicBool,
+    pub(super) signal: Signal,
+    pub(super) counters: Counters,
+}
+
+impl Engine {
+    /// Bytes in a block.
+    pub(crate) fn block_size(&self) -> u32 {
+        self.geometry.block_size()
+    }
+
+    /// The catalog and the live disks, for reading.
+    pub(crate) fn state(&self) -> parking_lot::RwLockReadGuard<'_, State> {
+        self.state.read()
+    }
+
+    /// Refuses a change where none is possible.
+    pub(super) fn check_writable(&self) -> Result<()> {
+        if self.is_read_only {
+            return Err(Error::new(ErrorKind::ReadOnly, "the store is open read-only; open it for writing"));
+        }
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Halted, "the store was closed; open it again"));
+        }
+        if self.is_halted.load(Ordering::Acquire) {
+            let cause = self.halted.lock().clone();
+            return Err(
+                cause.map_or_else(|| Error::new(ErrorKind::Halted, "the store has halted"), |e| halted(&e))
+            );
+        }
+        Ok(())
+    }
+
+    /// After a failed write or sync nothing that follows can be promised: refuses all changes from now on.
+    pub(super) fn halt(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::Halted {
+            self.halted.lock().get_or_insert_with(|| error.clone());
+            self.is_halted.store(true, Ordering::Release);
+            self.journal.fail(&error);
+        }
+        error
+    }
+
+    /// Makes everything that returned before this call durable.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.check_writable()?;
+        Counters::add(&self.counters.flushes, 1);
+        loop {
+            match self.journal.flush(&self.runs).map_err(|error| self.halt(error))? {
+                Flushed::Done => return Ok(()),
+                Flushed::NoRoom => self.checkpoint()?,
+            }
+        }
+    }
+
+    /// Writes out records that wait, if there are many.
+    pub(super) fn spill_if_many(&self, waiting_bytes: usize) -> Result<()> {
+        if waiting_bytes >= self.journal.soft_batch_bytes()
+            && self.journal.spill(&self.runs).map_err(|error| self.halt(error))? == Flushed::NoRoom
+        {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Puts a head on the list of those that the next checkpoint settles.
+    pub(super) fn touch(&self, head: &Arc<Head>, is_touched: &mut bool) {
+        if !std::mem::replace(is_touched, true) {
+            self.touched.lock().push(head.clone());
+        }
+    }
+
+    /// Takes note of memory that changes took, and of references that they dropped.
+    pub(super) fn account(&self, footprint: Footprint, dropped: Vec<BlockNo>) {
+        if footprint != Footprint::default() {
+            self.dirty_nodes.fetch_add(footprint.nodes, Ordering::Relaxed);
+            self.dirty_bytes.fetch_add(footprint.bytes, Ordering::Relaxed);
+        }
+        if !dropped.is_empty() {
+            self.dropped.lock().extend(dropped);
+        }
+    }
+
+    /// Calls `change` on the allocator, and notes what is free afterwards.
+    pub(super) fn with_allocator<T>(&self, change: impl FnOnce(&mut Allocator) -> T) -> T {
+        let mut allocator = self.allocator.lock();
+        let result = change(&mut allocator);
+        self.free_hint.store(allocator.free(), Ordering::Relaxed);
+        result
+    }
+}

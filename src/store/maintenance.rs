@@ -1,0 +1,173 @@
+//! Maintenance: when checkpoints and collector steps run, and who waits for them.
+//!
+//! Floor 5. With a thread of its own, the store does both in the background; without one, checkpoints
+//! run inside the calls that need them.
+
+use super::engine::Engine;
+use crate::error::Result;
+use parking_lot::{Condvar, Mutex};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How often the background thread looks around unasked.
+const TICK: Duration = Duration::from_millis(500);
+/// Changes wait this many ticks at most for a checkpoint.
+const TICKS_PER_CHECKPOINT: u32 = 10;
+
+/// How the background thread is told, and how it tells others.
+#[derive(Default)]
+pub(super) struct Signal {
+    state: Mutex<SignalState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct SignalState {
+    wants_checkpoint: bool,
+    wants_collection: bool,
+    must_stop: bool,
+    /// Checkpoints that ended, well or not.
+    rounds: u64,
+}
+
+/// What the background thread was asked for.
+struct Wanted {
+    checkpoint: bool,
+    collection: bool,
+}
+
+impl Signal {
+    fn ask(&self, change: impl FnOnce(&mut SignalState)) {
+        change(&mut self.state.lock());
+        self.changed.notify_all();
+    }
+
+    /// A deleted version waits for the collector.
+    pub(super) fn ask_for_collection(&self) {
+        self.ask(|state| state.wants_collection = true);
+    }
+
+    /// A checkpoint ended.
+    pub(super) fn announce(&self) {
+        self.ask(|state| state.rounds += 1);
+    }
+
+    /// Waits until a checkpoint ended, or some time has passed.
+    fn wait_for_round(&self) {
+        let mut state = self.state.lock();
+        let rounds = state.rounds;
+        if state.rounds == rounds {
+            self.changed.wait_for(&mut state, TICK);
+        }
+    }
+
+    /// Waits to be asked for something. `None` if the thread must stop.
+    fn wait(&self) -> Option<Wanted> {
+        let mut state = self.state.lock();
+        if !(state.wants_checkpoint || state.wants_collection || state.must_stop) {
+            self.changed.wait_for(&mut state, TICK);
+        }
+        let wanted = Wanted {
+            checkpoint: std::mem::take(&mut state.wants_checkpoint),
+            collection: std::mem::take(&mut state.wants_collection),
+        };
+        (!state.must_stop).then_some(wanted)
+    }
+
+    fn is_checkpoint_wanted(&self) -> bool {
+        let state = self.state.lock();
+        state.wants_checkpoint || state.must_stop
+    }
+}
+
+impl Engine {
+    /// Sees that the journal and the memory for changes do not fill up: asks for a checkpoint in time,
+    /// and waits for it where it is late.
+    pub(super) fn keep_up(&self) -> Result<()> {
+        let size = self.geometry.journal_bytes();
+        loop {
+            let used = self.journal.used_bytes();
+            let dirty = self.dirty_bytes.load(Ordering::Relaxed);
+            if used <= size / 2 && dirty <= self.options.dirty_bytes {
+                return Ok(());
+            }
+            if !self.options.background {
+                return self.checkpoint();
+            }
+            self.signal.ask(|state| state.wants_checkpoint = true);
+            if used <= size / 8 * 7 && dirty <= self.options.dirty_bytes.saturating_mul(2) {
+                return Ok(());
+            }
+            self.check_writable()?;
+            self.signal.wait_for_round();
+        }
+    }
+
+    /// Whether anything happened that a checkpoint would take in.
+    pub(super) fn has_changes(&self) -> bool {
+        self.journal.used_bytes() > 0
+            || self.journal.waiting_bytes() > 0
+            || !self.touched.lock().is_empty()
+            || !self.dropped.lock().is_empty()
+            || self.state.read().catalog.dirty_count() > 0
+    }
+
+    fn tick(&self, wanted: &Wanted, is_due: bool) -> Result<()> {
+        self.check_writable()?;
+        self.release_parked();
+        let must_checkpoint = wanted.checkpoint || wanted.collection || (is_due && self.has_changes());
+        let mut checkpointer = self.maintenance.lock();
+        if must_checkpoint {
+            self.checkpoint_with(&mut checkpointer, false)?;
+        }
+        while !self.signal.is_checkpoint_wanted() && self.collect_some(&mut checkpointer)? {
+            self.checkpoint_with(&mut checkpointer, false)?;
+        }
+        Ok(())
+    }
+}
+
+/// The background thread of a store.
+pub(super) struct Maintainer {
+    signal: Weak<Engine>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Maintainer {
+    /// Starts the thread.
+    pub(super) fn start(engine: &Arc<Engine>) -> std::io::Result<Self> {
+        let weak = Arc::downgrade(engine);
+        let thread = std::thread::Builder::new().name("cowblk".into()).spawn(move || run(&weak))?;
+        Ok(Self { signal: Arc::downgrade(engine), thread: Some(thread) })
+    }
+
+    /// Stops the thread, and waits for it.
+    pub(super) fn stop(&mut self) {
+        if let Some(engine) = self.signal.upgrade() {
+            engine.signal.ask(|state| state.must_stop = true);
+        }
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
+            drop(thread.join()); // a panic there has been printed, and the store is as after a crash
+        }
+    }
+}
+
+fn run(engine: &Weak<Engine>) {
+    let mut ticks = 0;
+    while let Some(engine) = engine.upgrade() {
+        let Some(wanted) = engine.signal.wait() else { return };
+        ticks += 1;
+        let is_due = ticks >= TICKS_PER_CHECKPOINT;
+        if is_due {
+            ticks = 0;
+        }
+        // A failure has halted the store: whoever calls next is told.
+        if engine.tick(&wanted, is_due).is_err() && engine.is_halted.load(Ordering::Acquire) {
+            return;
+        }
+    }
+}

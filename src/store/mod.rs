@@ -1,0 +1,47 @@
+//! Store: the engine. Opens and closes stores, moves bytes, and runs checkpoints and the collector.
+//!
+//! Floor 5.
+//!
+//! Locks are taken in this order, and none is held while waiting for one to its left:
+//!
+//! ```text
+//! maintenance ▶ journal lead ▶ barrier ▶ state ▶ heads (by id) ▶ allocator, journal batch, drop list
+//! ```
+//!
+//! T1  A change of a head and its journal record are made under the head's lock and one hold of the
+//!     barrier, so that a checkpoint, which closes the barrier, freezes both or neither.
+//! T2  Checkpoints and collector steps exclude one another (the maintenance lock): both decide who owns a
+//!     reference from the same trees and the same cursor.
+//! T3  A reader enters the gate before it looks at a root, and leaves after its last read.
+
+mod blocks;
+mod checkpoint;
+mod collector;
+mod discard;
+mod disk;
+mod disk_io;
+mod engine;
+mod extents;
+mod head;
+mod maintenance;
+mod open;
+mod options;
+mod read;
+mod replay;
+mod server;
+mod state;
+mod statistics;
+mod verbs;
+mod write;
+
+pub use disk::Disk;
+pub use disk_io::DiskIo;
+pub use extents::{Extent, ExtentKind, Extents};
+pub(crate) use open::Shared;
+pub use open::Store;
+pub use options::Options;
+pub(crate) use read::Source;
+pub(crate) use server::NextIds;
+pub use server::Server;
+pub(crate) use state::State;
+pub use statistics::{Stats, Status};

@@ -1,0 +1,103 @@
+//! Options: how a store is made and opened.
+//!
+//! Floor 5.
+
+use std::time::UNIX_EPOCH;
+
+/// How a store is made and opened. The defaults suit a host with many disks.
+///
+/// ```
+/// let options = cowblk::Options::default().cache_bytes(256 << 20).max_bytes(1 << 40);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) block_size: u32,
+    pub(crate) zone_blocks: Option<u32>,
+    pub(crate) journal_bytes: u64,
+    pub(crate) max_bytes: u64,
+    pub(crate) cache_bytes: u64,
+    pub(crate) dirty_bytes: u64,
+    pub(crate) background: bool,
+    pub(crate) overwrite: bool,
+    pub(crate) clock: fn() -> u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            block_size: 4096,
+            zone_blocks: None,
+            journal_bytes: 64 << 20,
+            max_bytes: u64::MAX,
+            cache_bytes: 128 << 20,
+            dirty_bytes: 128 << 20,
+            background: true,
+            overwrite: false,
+            clock: system_clock,
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock; embedders can replace it")]
+fn system_clock() -> u64 {
+    std::time::SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+impl Options {
+    /// Bytes in a block: a power of two from 4096 to 65536. Fixed when the store is made.
+    #[must_use]
+    pub fn block_size(self, bytes: u32) -> Self {
+        Self { block_size: bytes, ..self }
+    }
+
+    /// Blocks in a zone, the step in which a store grows. Fixed when the store is made; about 64 MiB by default.
+    #[must_use]
+    pub fn zone_blocks(self, blocks: u32) -> Self {
+        Self { zone_blocks: Some(blocks), ..self }
+    }
+
+    /// Bytes in the journal. Fixed when the store is made; 64 MiB by default. A larger one means fewer
+    /// checkpoints and a longer opening after a crash.
+    #[must_use]
+    pub fn journal_bytes(self, bytes: u64) -> Self {
+        Self { journal_bytes: bytes, ..self }
+    }
+
+    /// The store's file never grows beyond this many bytes. Unlimited by default.
+    #[must_use]
+    pub fn max_bytes(self, bytes: u64) -> Self {
+        Self { max_bytes: bytes, ..self }
+    }
+
+    /// Memory for extent nodes that were read; 128 MiB by default.
+    #[must_use]
+    pub fn cache_bytes(self, bytes: u64) -> Self {
+        Self { cache_bytes: bytes, ..self }
+    }
+
+    /// Memory for changed extent maps; beyond it a checkpoint starts. 128 MiB by default.
+    #[must_use]
+    pub fn dirty_bytes(self, bytes: u64) -> Self {
+        Self { dirty_bytes: bytes, ..self }
+    }
+
+    /// Whether the store runs checkpoints and the collector on a thread of its own (the default). Without
+    /// it, checkpoints run inside the calls that need them, and the collector only in
+    /// [`Store::collect`](crate::Store::collect).
+    #[must_use]
+    pub fn background(self, on: bool) -> Self {
+        Self { background: on, ..self }
+    }
+
+    /// Whether creating a store may overwrite a file or block device that holds data. Off by default.
+    #[must_use]
+    pub fn overwrite(self, on: bool) -> Self {
+        Self { overwrite: on, ..self }
+    }
+
+    /// Where `created_at` comes from: UTC seconds since 1970. The system's clock by default.
+    #[must_use]
+    pub fn clock(self, clock: fn() -> u64) -> Self {
+        Self { clock, ..self }
+    }
+}

@@ -1,0 +1,240 @@
+//! Server: a machine whose disks are snapshotted together.
+//!
+//! Floor 5. Snapshots and restores of servers are one floor up, in snapshot/.
+
+use super::disk::Disk;
+use super::open::{Shared, Store};
+use super::state::State;
+use crate::catalog::check_name;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Event, NewVersion};
+use crate::limits::{DISK_BYTES_MAX, DISKS_PER_SERVER_MAX, EPOCH_MAX, SECTOR_BYTES};
+use crate::units::{DiskId, Epoch, ServerId, VersionId, wide};
+use std::sync::Arc;
+
+/// A server. Clones are handles of the same server.
+#[derive(Clone)]
+pub struct Server {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) id: ServerId,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("id", &self.id).field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Makes a server without disks. Its name is 1 to 64 letters, digits, hyphens and underscores.
+    ///
+    /// # Errors
+    /// `Invalid` for the name, `Exists` if it is taken.
+    pub fn create_server(&self, name: &str) -> Result<Server> {
+        check_name("server", name)?;
+        let event = self.shared.execute(|state| {
+            if let Some(taken) = state.catalog.server_named(name) {
+                return Err(exists(format!("server {name:?} exists, with id {}", taken.id)));
+            }
+            let id = ServerId(state.catalog.next_id);
+            Ok(Event::CreateServer { id, name: name.into(), created_at: self.shared.now() })
+        })?;
+        match event {
+            Event::CreateServer { id, .. } => Ok(Server { shared: self.shared.clone(), id }),
+            _ => unreachable!("the event that was planned"),
+        }
+    }
+
+    /// All servers, by id.
+    pub fn servers(&self) -> Vec<Server> {
+        let state = self.shared.state.read();
+        state.catalog.servers.keys().map(|id| Server { shared: self.shared.clone(), id: *id }).collect()
+    }
+
+    /// The server of that name.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn server(&self, name: &str) -> Result<Server> {
+        let state = self.shared.state.read();
+        let found = state.catalog.server_named(name);
+        let missing = || Error::new(ErrorKind::NotFound, format!("there is no server {name:?}"));
+        found.map(|record| Server { shared: self.shared.clone(), id: record.id }).ok_or_else(missing)
+    }
+
+    /// The server with that id.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn server_by_id(&self, id: ServerId) -> Result<Server> {
+        self.shared.state.read().server(id)?;
+        Ok(Server { shared: self.shared.clone(), id })
+    }
+
+    /// Deletes a server, its disks and its snapshots. The collector frees their space.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn delete_server(&self, id: ServerId) -> Result<()> {
+        self.shared.execute(|state| {
+            state.server(id)?;
+            let mut next = NextIds::new(state)?;
+            let versions = state.catalog.disks_of(id).into_iter().map(|disk| next.version(disk)).collect();
+            Ok(Event::DeleteServer { id, epoch: next.epoch, versions })
+        })?;
+        self.shared.ask_for_collection();
+        Ok(())
+    }
+}
+
+/// Gives out ids and an epoch for an event that is being planned.
+pub(crate) struct NextIds {
+    next: u64,
+    pub(crate) epoch: Epoch,
+}
+
+impl NextIds {
+    /// Starts behind what the catalog gave out.
+    ///
+    /// # Errors
+    /// `Full` after 2^40 epochs.
+    pub(crate) fn new(state: &State) -> Result<Self> {
+        let epoch = Epoch(state.catalog.epoch.0 + 1);
+        if epoch.0 + 1 >= EPOCH_MAX {
+            return Err(Error::new(
+                ErrorKind::Full,
+                "the store has used up its epochs; send its disks to a new one",
+            ));
+        }
+        Ok(Self { next: state.catalog.next_id, epoch })
+    }
+
+    /// An id.
+    pub(crate) fn id(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// A version of a disk.
+    pub(crate) fn version(&mut self, disk: DiskId) -> NewVersion {
+        NewVersion { disk, version: VersionId(self.id()) }
+    }
+}
+
+fn exists(message: String) -> Error {
+    Error::new(ErrorKind::Exists, message)
+}
+
+/// Refuses sizes that no disk can have.
+pub(super) fn check_size(size_bytes: u64) -> Result<()> {
+    let invalid = |message: String| Err(Error::new(ErrorKind::Invalid, message));
+    if size_bytes == 0 || !size_bytes.is_multiple_of(SECTOR_BYTES) {
+        let next = (size_bytes / SECTOR_BYTES + 1) * SECTOR_BYTES;
+        return invalid(format!(
+            "a disk of {size_bytes} bytes is not a multiple of {SECTOR_BYTES} bytes; the next one is {next}"
+        ));
+    }
+    if size_bytes > DISK_BYTES_MAX {
+        return invalid(format!(
+            "a disk of {size_bytes} bytes is larger than {DISK_BYTES_MAX} bytes (1 PiB)"
+        ));
+    }
+    Ok(())
+}
+
+impl Server {
+    /// Its id, never reused.
+    pub fn id(&self) -> ServerId {
+        self.id
+    }
+
+    /// Its name; empty once it was deleted.
+    pub fn name(&self) -> String {
+        self.shared.state.read().server(self.id).map_or_else(|_| String::new(), |record| record.name.clone())
+    }
+
+    /// When it was made, in UTC seconds since 1970.
+    pub fn created_at(&self) -> u64 {
+        self.shared.state.read().server(self.id).map_or(0, |record| record.created_at)
+    }
+
+    /// Makes an empty disk. It takes no space until it is written.
+    ///
+    /// # Errors
+    /// `Invalid` for the name or the size (a multiple of 512), `Exists` if the name is taken.
+    pub fn create_disk(&self, name: &str, size_bytes: u64) -> Result<Disk> {
+        check_name("disk", name)?;
+        check_size(size_bytes)?;
+        let event = self.shared.execute(|state| {
+            let server = state.server(self.id)?;
+            if let Some(taken) = state.catalog.disk_named(self.id, name) {
+                return Err(exists(format!(
+                    "server {:?} has a disk {name:?}, with id {}",
+                    server.name, taken.id
+                )));
+            }
+            if state.catalog.disks_of(self.id).len() >= DISKS_PER_SERVER_MAX {
+                let message = format!(
+                    "server {:?} has {DISKS_PER_SERVER_MAX} disks, the most it can have",
+                    server.name
+                );
+                return Err(Error::new(ErrorKind::Invalid, message));
+            }
+            let next = NextIds::new(state)?;
+            Ok(Event::CreateDisk {
+                id: DiskId(state.catalog.next_id),
+                server: self.id,
+                name: name.into(),
+                size_bytes,
+                created_at: self.shared.now(),
+                birth: next.epoch,
+            })
+        })?;
+        match event {
+            Event::CreateDisk { id, .. } => Disk::find(&self.shared, id),
+            _ => unreachable!("the event that was planned"),
+        }
+    }
+
+    /// Its disks, by id.
+    pub fn disks(&self) -> Vec<Disk> {
+        let ids = self.shared.state.read().catalog.disks_of(self.id);
+        ids.into_iter().filter_map(|id| Disk::find(&self.shared, id).ok()).collect()
+    }
+
+    /// Its disk of that name.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn disk(&self, name: &str) -> Result<Disk> {
+        let id = {
+            let state = self.shared.state.read();
+            let server = state.server(self.id)?;
+            let missing =
+                || Error::new(ErrorKind::NotFound, format!("server {:?} has no disk {name:?}", server.name));
+            state.catalog.disk_named(self.id, name).ok_or_else(missing)?.id
+        };
+        Disk::find(&self.shared, id)
+    }
+
+    /// Deletes a disk. Snapshots that hold it keep it, and restoring one brings it back.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn delete_disk(&self, name: &str) -> Result<()> {
+        let id = self.disk(name)?.id();
+        self.shared.execute(|state| {
+            state.disk(id)?;
+            let mut next = NextIds::new(state)?;
+            let version = next.version(id).version;
+            Ok(Event::DeleteDisk { id, epoch: next.epoch, version })
+        })?;
+        self.shared.ask_for_collection();
+        Ok(())
+    }
+
+    /// How many disks it has.
+    pub fn disk_count(&self) -> u64 {
+        wide(self.shared.state.read().catalog.disks_of(self.id).len())
+    }
+}

@@ -1,0 +1,147 @@
+//! Statistics: what a store is made of, and what it did since it was opened.
+//!
+//! Floor 5.
+
+use super::engine::Engine;
+use crate::format::FORMAT_VERSION;
+use crate::units::wide;
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counters that calls add to.
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) reads: AtomicU64,
+    pub(super) writes: AtomicU64,
+    pub(super) flushes: AtomicU64,
+    pub(super) bytes_read: AtomicU64,
+    pub(super) bytes_written: AtomicU64,
+    pub(super) checkpoints: AtomicU64,
+    pub(super) collected_blocks: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn add(counter: &AtomicU64, count: u64) {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+/// What a store is made of now.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names say it; those that do not are documented")]
+pub struct Status {
+    /// Hexadecimal, 32 digits.
+    pub uuid: String,
+    pub format_version: u32,
+    pub block_size: u32,
+    pub zone_blocks: u32,
+    pub zones: u64,
+    /// The length of the file or device.
+    pub file_bytes: u64,
+    pub journal_bytes: u64,
+    pub servers: u64,
+    pub disks: u64,
+    /// Snapshots that users made or restores kept.
+    pub snapshots: u64,
+    /// Blocks that can be written now, without growing.
+    pub free_blocks: u64,
+    /// Blocks that hold data, extent nodes or the catalog, or wait for a checkpoint to free them.
+    pub used_blocks: u64,
+    /// Blocks of superblocks, journal and refcount tables.
+    pub metadata_blocks: u64,
+    /// Deleted versions that the collector has still to walk.
+    pub reclaimable_versions: u64,
+    /// How many checkpoints the store has seen.
+    pub generation: u64,
+    /// What a recovery would have to read.
+    pub journal_used_bytes: u64,
+    /// Memory that changed extent maps take.
+    pub dirty_bytes: u64,
+    /// A write or sync failed: changes are refused.
+    pub halted: bool,
+    pub read_only: bool,
+}
+
+/// What a store did since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the names say it; those that do not are documented")]
+pub struct Stats {
+    pub reads: u64,
+    pub writes: u64,
+    pub flushes: u64,
+    /// Bytes that callers read.
+    pub bytes_read: u64,
+    /// Bytes that callers wrote.
+    pub bytes_written: u64,
+    pub device_reads: u64,
+    pub device_writes: u64,
+    pub device_bytes_read: u64,
+    pub device_bytes_written: u64,
+    pub device_syncs: u64,
+    pub checkpoints: u64,
+    /// Extent nodes found in the cache.
+    pub cache_hits: u64,
+    /// Extent nodes read from the device.
+    pub cache_misses: u64,
+    /// References that the collector dropped.
+    pub collected_blocks: u64,
+}
+
+impl Engine {
+    /// What the store is made of now.
+    pub(super) fn status(&self) -> Status {
+        let (free, zones, unused) = {
+            let allocator = self.allocator.lock();
+            (allocator.free(), allocator.zones(), allocator.reserved())
+        };
+        let data = zones * u64::from(self.geometry.data_blocks_per_zone());
+        let state = self.state.read();
+        Status {
+            uuid: self.uuid.iter().fold(String::new(), |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            }),
+            format_version: FORMAT_VERSION,
+            block_size: self.block_size(),
+            zone_blocks: self.geometry.zone_blocks(),
+            zones,
+            file_bytes: self.device.len_bytes().unwrap_or(0),
+            journal_bytes: self.geometry.journal_bytes(),
+            servers: wide(state.catalog.servers.len()),
+            disks: wide(state.catalog.disks.len()),
+            snapshots: wide(state.catalog.snapshots.len()),
+            free_blocks: free + unused,
+            used_blocks: data - free - unused,
+            metadata_blocks: self.geometry.length_blocks(zones) - data,
+            reclaimable_versions: wide(state.catalog.lineage.queue.len() + state.catalog.garbage.len()),
+            generation: self.maintenance.try_lock().map_or(0, |checkpointer| checkpointer.generation.0),
+            journal_used_bytes: self.journal.used_bytes(),
+            dirty_bytes: self.dirty_bytes.load(Ordering::Relaxed),
+            halted: self.is_halted.load(Ordering::Acquire),
+            read_only: self.is_read_only,
+        }
+    }
+
+    /// What the store did since it was opened.
+    pub(super) fn stats(&self) -> Stats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (cache_hits, cache_misses) = self.nodes.hits_and_misses();
+        Stats {
+            reads: get(&self.counters.reads),
+            writes: get(&self.counters.writes),
+            flushes: get(&self.counters.flushes),
+            bytes_read: get(&self.counters.bytes_read),
+            bytes_written: get(&self.counters.bytes_written),
+            device_reads: get(&self.meter.reads),
+            device_writes: get(&self.meter.writes),
+            device_bytes_read: get(&self.meter.bytes_read),
+            device_bytes_written: get(&self.meter.bytes_written),
+            device_syncs: get(&self.meter.syncs),
+            checkpoints: get(&self.counters.checkpoints),
+            cache_hits,
+            cache_misses,
+            collected_blocks: get(&self.counters.collected_blocks),
+        }
+    }
+}
