@@ -3,9 +3,11 @@
 //! Floor 3. All records are in memory; those that changed since the last checkpoint are known, so that
 //! a checkpoint writes only their pages. No I/O here.
 //!
-//!     version 3 ◀── version 7 ◀── head "vda"        each points at the version its content descends from
-//!         ▲
-//!         └──────── version 9 (hidden: deleted, the collector's)
+//! ```text
+//! version 3 ◀── version 7 ◀── head "vda"        each points at the version its content descends from
+//!     ▲
+//!     └──────── version 9 (hidden: deleted, the collector's)
+//! ```
 //!
 //! C1  A version's epoch is above its parent's epoch, and its birth is between the two.
 //! C2  Every version is shown by exactly one snapshot, or hidden and in the collector's queue.

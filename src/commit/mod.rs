@@ -3,8 +3,10 @@
 //! Floor 4. Two ways lead to the medium. A flush appends a batch to the journal: one write, one sync.
 //! A checkpoint settles everything that batches said into the trees, and then forgets the batches.
 //!
-//!     flush       runs home, or their blocks inside the batch ─▶ batch ─▶ sync
-//!     checkpoint  runs home ─▶ nodes ─▶ catalog ─▶ refcounts ─▶ record ─▶ sync ─▶ superblock ─▶ sync
+//! ```text
+//! flush       runs home, or their blocks inside the batch ─▶ batch ─▶ sync
+//! checkpoint  runs home ─▶ nodes ─▶ catalog ─▶ refcounts ─▶ record ─▶ sync ─▶ superblock ─▶ sync
+//! ```
 //!
 //! J1  When a batch is written, each block that its records name is on its way to its place already,
 //!     or travels inside the batch.

@@ -2,9 +2,11 @@
 //!
 //! Floor 3. A map is a settled radix tree on the medium, and what was written since in memory:
 //!
-//!     view  =  delta (this disk's changes since the last checkpoint)
-//!              over a foundation (the tree of the last checkpoint; while one is under way, the
-//!              changes that it is settling, over the tree before it)
+//! ```text
+//! view  =  delta (this disk's changes since the last checkpoint)
+//!          over a foundation (the tree of the last checkpoint; while one is under way, the
+//!          changes that it is settling, over the tree before it)
+//! ```
 //!
 //! A write only ever touches the delta: it needs no node of the tree and no I/O. A checkpoint settles
 //! the delta into the tree, and only there are old references dropped (docs/architecture.md, "The life of a write").

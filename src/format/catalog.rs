@@ -3,7 +3,9 @@
 //! Floor 1. Records are bincode, packed into pages; the pages are the blocks of the catalog map, so
 //! that a checkpoint writes only those that changed.
 //!
-//!     page  =  length (u16) record | length (u16) record | … | 0 …
+//! ```text
+//! page  =  length (u16) record | length (u16) record | … | 0 …
+//! ```
 
 use super::codec;
 use super::reference::Reference;

@@ -3,7 +3,9 @@
 //! Floor 1. A batch is sealed as a whole and accepted as a whole. It starts at a multiple of
 //! [`JOURNAL_UNIT`]; one that does not fit before the journal's end starts at its beginning.
 //!
-//!     batch  =  header | record | record | … | zeros up to JOURNAL_UNIT | inline block | inline block | …
+//! ```text
+//! batch  =  header | record | record | … | zeros up to JOURNAL_UNIT | inline block | inline block | …
+//! ```
 
 use super::event::Event;
 use super::seal;

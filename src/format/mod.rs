@@ -3,9 +3,11 @@
 //! Floor 1. Layouts, encoding and decoding; no I/O, no policy, no panic on any input. docs/format.md
 //! describes every byte for somebody who writes a reader; tests/format.rs holds it to [`LAYOUT`].
 //!
-//!     superblock A | superblock B | journal | group 0 | group 1 | …
-//!     group  =  summary slot 0 | summary slot 1 | zone | zone | …
-//!     zone   =  refcount page 0 slot 0 | page 0 slot 1 | page 1 slot 0 | … | data blocks
+//! ```text
+//! superblock A | superblock B | journal | group 0 | group 1 | …
+//! group  =  summary slot 0 | summary slot 1 | zone | zone | …
+//! zone   =  refcount page 0 slot 0 | page 0 slot 1 | page 1 slot 0 | … | data blocks
+//! ```
 //!
 //! F1  All numbers are little-endian.
 //! F2  Reserved bytes are written as zero and required to be zero.

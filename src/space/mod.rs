@@ -3,9 +3,11 @@
 //! Floor 2. The refcount table is touched by checkpoints alone; writers only take runs of free blocks
 //! and leave word of what they took and dropped. A data block is in exactly one state:
 //!
-//!     free ──take──▶ reserved ──used──▶ referenced (≥ 1) ──last drop──▶ parked ──checkpoint durable,
-//!      ▲                 │                                                 │      readers gone
-//!      └────give back────┘                                                 └───────────▶ free
+//! ```text
+//! free ──take──▶ reserved ──used──▶ referenced (≥ 1) ──last drop──▶ parked ──checkpoint durable,
+//!  ▲                 │                                                 │      readers gone
+//!  └────give back────┘                                                 └───────────▶ free
+//! ```
 //!
 //! S1  A parked block is not handed out before the checkpoint that dropped its last reference is
 //!     durable, so no durable generation, and no journal batch behind it, names a block that was reused.
