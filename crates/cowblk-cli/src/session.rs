@@ -1,6 +1,7 @@
 //! One command's hold on the store: opened for reading or writing, closed before anything is printed;
 //! and the look-ups by name, whose errors list the names that do exist.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use cowblk::{Disk, ErrorKind, Options, Server, Snapshot, SnapshotId, Store};
@@ -28,6 +29,21 @@ impl Session {
         self.store.as_deref().ok_or_else(|| {
             Failure::new(Kind::Usage, "no store was named: give --store PATH or set COWBLK_STORE")
         })
+    }
+
+    /// Refuses the store's own file or device as the target of an export: it would be destroyed.
+    pub(crate) fn refuse_as_target(&self, target: &Path) -> Result<(), Failure> {
+        let store = self.path()?;
+        let identity =
+            |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino(), found.rdev()));
+        let is_same_device =
+            |(_, _, device): (u64, u64, u64), other: (u64, u64, u64)| device != 0 && device == other.2;
+        match (identity(store), identity(target)) {
+            (Some(a), Some(b)) if a == b || is_same_device(a, b) => {
+                Err(Failure::new(Kind::Invalid, format!("{} is the store itself", target.display())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Opens the store without the right to change it, and closes it after `act`.

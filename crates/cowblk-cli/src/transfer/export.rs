@@ -40,7 +40,7 @@ where
 
 pub(crate) fn export_disk(session: &Session, arguments: &Arguments<DiskPath>) -> Result<(), Failure> {
     let name = format!("{}/{}", arguments.name.server, arguments.name.disk);
-    let job = Job::new(arguments, session.output);
+    let job = Job::new(arguments, session)?;
     let done = session.read(|store| job.run(&session::disk(store, &arguments.name)?, name))?;
     job.say(&done)
 }
@@ -48,7 +48,7 @@ pub(crate) fn export_disk(session: &Session, arguments: &Arguments<DiskPath>) ->
 pub(crate) fn export_snapshot(session: &Session, arguments: &Arguments<SnapshotPath>) -> Result<(), Failure> {
     let SnapshotPath { disk, snapshot } = &arguments.name;
     let name = format!("{}/{}@{snapshot}", disk.server, disk.disk);
-    let job = Job::new(arguments, session.output);
+    let job = Job::new(arguments, session)?;
     let done = session.read(|store| job.run(&session::snapshot_disk(store, &arguments.name)?, name))?;
     job.say(&done)
 }
@@ -62,11 +62,17 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn new<Name>(arguments: &Arguments<Name>, output: Output) -> Job<'_>
+    fn new<'a, Name>(arguments: &'a Arguments<Name>, session: &Session) -> Result<Job<'a>, Failure>
     where
         Name: std::str::FromStr<Err = String> + Clone + Send + Sync + 'static,
     {
-        Job { file: &arguments.file, overwrite: arguments.overwrite, verify: !arguments.no_verify, output }
+        session.refuse_as_target(&arguments.file)?;
+        Ok(Job {
+            file: &arguments.file,
+            overwrite: arguments.overwrite,
+            verify: !arguments.no_verify,
+            output: session.output,
+        })
     }
 
     fn run(&self, image: &impl Image, name: String) -> Result<Transferred, Failure> {
