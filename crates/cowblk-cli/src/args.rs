@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
 
-use crate::{demo, disk, init, server, snapshot};
+use crate::{demo, disk, init, server, sizes, snapshot};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -34,8 +34,12 @@ Errors go to standard error as `error: <sentence>`, with --json as {\"error\": {
 #[command(name = "cowblk", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// The store: a file or a block device
-    #[arg(long, global = true, env = "COWBLK_STORE", value_name = "PATH")]
+    #[arg(long, global = true, env = "COWBLK_STORE", hide_env_values = true, value_name = "PATH")]
     pub(crate) store: Option<PathBuf>,
+
+    /// The store file does not grow beyond this; the store does not record it, so give it every time
+    #[arg(long, global = true, env = "COWBLK_SIZE_LIMIT", hide_env_values = true, value_name = "SIZE", value_parser = sizes::parse_nonzero)]
+    pub(crate) size_limit: Option<u64>,
 
     /// Print JSON instead of tables and sentences
     #[arg(long, global = true)]

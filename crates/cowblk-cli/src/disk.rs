@@ -17,6 +17,7 @@ pub(crate) enum Command {
     /// Add an empty disk to a server; it takes space only as it is written
     #[command(after_help = "Examples:\n  cowblk --store pool.cow disk create web-1/vda 80G")]
     Create {
+        /// The disk, as in web-1/vda
         #[arg(value_name = "SERVER/DISK")]
         disk: DiskPath,
         /// A multiple of 512 bytes, as in 512, 4K, 10G, 20GiB
@@ -27,7 +28,10 @@ pub(crate) enum Command {
     #[command(
         after_help = "Examples:\n  cowblk --store pool.cow disk list\n  cowblk --store pool.cow disk list web-1"
     )]
-    List { server: Option<String> },
+    List {
+        /// Only the disks of this server
+        server: Option<String>,
+    },
     /// Copy a raw image into a disk, which is created if it is missing
     Import(ImportArguments),
     /// Copy a disk into a raw image
@@ -35,8 +39,10 @@ pub(crate) enum Command {
     /// Change the size of a disk; shrinking refuses to cut off data
     #[command(after_help = "Examples:\n  cowblk --store pool.cow disk resize web-1/vda 120G")]
     Resize {
+        /// The disk, as in web-1/vda
         #[arg(value_name = "SERVER/DISK")]
         disk: DiskPath,
+        /// The new size, a multiple of 512 bytes
         #[arg(value_parser = sizes::parse_nonzero)]
         size: u64,
     },
@@ -45,6 +51,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  cowblk --store pool.cow disk discard web-1/vda\n  cowblk --store pool.cow disk discard web-1/vda --offset 1G --length 512M"
     )]
     Discard {
+        /// The disk, as in web-1/vda
         #[arg(value_name = "SERVER/DISK")]
         disk: DiskPath,
         /// Where the range starts
@@ -57,6 +64,7 @@ pub(crate) enum Command {
     /// Delete a disk; snapshots keep what they hold of it
     #[command(after_help = "Examples:\n  cowblk --store pool.cow disk delete web-1/vda")]
     Delete {
+        /// The disk, as in web-1/vda
         #[arg(value_name = "SERVER/DISK")]
         disk: DiskPath,
     },
@@ -65,6 +73,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  cowblk --store pool.cow disk map web-1/vda\n  cowblk --store pool.cow disk map web-1/vda@before-upgrade"
     )]
     Map {
+        /// A live disk, or with @SNAPSHOT what it was then
         #[arg(value_name = "SERVER/DISK[@SNAPSHOT]")]
         image: ImagePath,
     },

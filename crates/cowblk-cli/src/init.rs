@@ -13,9 +13,6 @@ use crate::{sizes, status};
   cowblk --store pool.cow init --size-limit 100G --journal 256M
   cowblk --store /dev/vg0/pool init --overwrite")]
 pub(crate) struct Arguments {
-    /// The store file never grows beyond this; without it, it grows as long as its file system has room
-    #[arg(long, value_name = "SIZE", value_parser = sizes::parse_nonzero)]
-    size_limit: Option<u64>,
     /// Bytes of a block: a power of two from 4K to 64K [default: 4K]
     #[arg(long, value_name = "SIZE", value_parser = sizes::parse_nonzero)]
     block_size: Option<u64>,
@@ -29,18 +26,15 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
     let path = session.path()?;
-    let store = Store::create(path, options(arguments)?)?;
+    let store = Store::create(path, options(session, arguments)?)?;
     let status = store.status();
     store.close()?;
     let text = format!("created the store {} ({})", path.display(), status::summary(&status));
     session.output.item(&status, &text)
 }
 
-fn options(arguments: &Arguments) -> Result<Options, Failure> {
-    let mut options = Options::default().overwrite(arguments.overwrite);
-    if let Some(bytes) = arguments.size_limit {
-        options = options.max_bytes(bytes);
-    }
+fn options(session: &Session, arguments: &Arguments) -> Result<Options, Failure> {
+    let mut options = session.options().overwrite(arguments.overwrite);
     if let Some(bytes) = arguments.block_size {
         let bytes = u32::try_from(bytes)
             .map_err(|_| Failure::new(Kind::Usage, "the block size must be a power of two from 4K to 64K"))?;

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, output: Output) -> Result<(), Failure> {
-    let session = Session::new(cli.store, output);
+    let session = Session::new(cli.store, cli.size_limit, output);
     match cli.command {
         Command::Init(arguments) => init::run(&session, &arguments),
         Command::Server { command } => server::run(&session, command),

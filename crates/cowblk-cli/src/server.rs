@@ -14,7 +14,10 @@ use crate::{disk, snapshot};
 pub(crate) enum Command {
     /// Add a server without disks
     #[command(after_help = "Examples:\n  cowblk --store pool.cow server create web-1")]
-    Create { name: String },
+    Create {
+        /// 1 to 64 letters, digits, hyphens and underscores
+        name: String,
+    },
     /// List the servers
     #[command(
         after_help = "Examples:\n  cowblk --store pool.cow server list\n  cowblk --store pool.cow --json server list"
@@ -22,10 +25,16 @@ pub(crate) enum Command {
     List,
     /// Show one server with its disks and snapshots
     #[command(after_help = "Examples:\n  cowblk --store pool.cow server show web-1")]
-    Show { name: String },
+    Show {
+        /// The server's name
+        name: String,
+    },
     /// Delete a server with all its disks and snapshots
     #[command(after_help = "Examples:\n  cowblk --store pool.cow server delete web-1")]
-    Delete { name: String },
+    Delete {
+        /// The server's name
+        name: String,
+    },
 }
 
 pub(crate) fn run(session: &Session, command: Command) -> Result<(), Failure> {

@@ -16,12 +16,22 @@ const NAMES_LISTED_MAX: usize = 12;
 /// What the global options say.
 pub(crate) struct Session {
     store: Option<PathBuf>,
+    size_limit: Option<u64>,
     pub(crate) output: Output,
 }
 
 impl Session {
-    pub(crate) fn new(store: Option<PathBuf>, output: Output) -> Session {
-        Session { store, output }
+    pub(crate) fn new(store: Option<PathBuf>, size_limit: Option<u64>, output: Output) -> Session {
+        Session { store, size_limit, output }
+    }
+
+    /// What the store is created and opened with.
+    pub(crate) fn options(&self) -> Options {
+        let options = Options::default();
+        match self.size_limit {
+            Some(bytes) => options.max_bytes(bytes),
+            None => options,
+        }
     }
 
     /// The store's path, or what to do about its absence.
@@ -48,12 +58,12 @@ impl Session {
 
     /// Opens the store without the right to change it, and closes it after `act`.
     pub(crate) fn read<T>(&self, act: impl FnOnce(&Store) -> Result<T, Failure>) -> Result<T, Failure> {
-        run(Store::open_read_only(self.path()?, Options::default())?, act)
+        run(Store::open_read_only(self.path()?, self.options())?, act)
     }
 
     /// Opens the store to change it, and closes it after `act`: what `act` did is durable on return.
     pub(crate) fn write<T>(&self, act: impl FnOnce(&Store) -> Result<T, Failure>) -> Result<T, Failure> {
-        run(Store::open(self.path()?, Options::default())?, act)
+        run(Store::open(self.path()?, self.options())?, act)
     }
 }
 

@@ -20,7 +20,9 @@ pub(crate) enum Command {
         after_help = "Examples:\n  cowblk --store pool.cow snapshot create web-1 before-upgrade -d 'Before the upgrade to 2.0'"
     )]
     Create {
+        /// The server's name
         server: String,
+        /// 1 to 64 letters, digits, hyphens and underscores; one snapshot of that name a server
         name: String,
         /// A remark for the listing
         #[arg(short, long, default_value = "")]
@@ -31,6 +33,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  cowblk --store pool.cow snapshot list\n  cowblk --store pool.cow snapshot list web-1 --tree"
     )]
     List {
+        /// Only the snapshots of this server
         server: Option<String>,
         /// Draw the lineage: what each snapshot descends from, and where the live disks stand
         #[arg(long)]
@@ -39,6 +42,7 @@ pub(crate) enum Command {
     /// Show one snapshot with its disks
     #[command(after_help = "Examples:\n  cowblk --store pool.cow snapshot show web-1 before-upgrade")]
     Show {
+        /// The server's name
         server: String,
         /// Name or id
         snapshot: String,
@@ -48,9 +52,9 @@ pub(crate) enum Command {
   cowblk --store pool.cow snapshot restore web-1 before-upgrade
   cowblk --store pool.cow snapshot restore web-1 17
 
-What the disks held before is kept as an automatic snapshot until the next restore, so a restore can be
-undone: restore the id that this command prints.")]
+What the disks held before is kept as an automatic snapshot until the next restore, so a restore can be undone: restore the id that this command prints.")]
     Restore {
+        /// The server's name
         server: String,
         /// Name or id
         snapshot: String,
@@ -60,6 +64,7 @@ undone: restore the id that this command prints.")]
         after_help = "Examples:\n  cowblk --store pool.cow snapshot delete web-1 before-upgrade\n  cowblk --store pool.cow snapshot delete web-1 monday tuesday 17"
     )]
     Delete {
+        /// The server's name
         server: String,
         /// Names or ids; if one does not exist, none is deleted
         #[arg(required = true, value_name = "SNAPSHOT")]

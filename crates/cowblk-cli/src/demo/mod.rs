@@ -21,8 +21,7 @@ use crate::sizes::human;
   cowblk demo
   cowblk demo --keep
 
-The store is made in a new folder below TMPDIR (or /tmp) and takes a few hundred megabytes for a few seconds.
-The exit code is not 0 if a single file does not compare as it should.")]
+The store is made in a new folder below TMPDIR (or /tmp) and takes a few hundred megabytes for a few seconds. The exit code is not 0 if a single file does not compare as it should.")]
 pub(crate) struct Arguments {
     /// Leave the store where it is and say where that is
     #[arg(long)]

@@ -20,8 +20,7 @@ use crate::session::{self, Session};
   cowblk --store pool.cow disk export web-1/vda - | zstd > vda.raw.zst
   cowblk --store pool.cow snapshot export web-1/vda@before-upgrade vda-before.raw
 
-Ranges that the disk does not hold become holes in a file, and zeros in a stream or on a device. With -
-as the file, the result is printed on standard error.")]
+Ranges that the disk does not hold become holes in a file, and zeros in a stream or on a device. With - as the file, the result is printed on standard error.")]
 pub(crate) struct Arguments<Name>
 where
     Name: std::str::FromStr<Err = String> + Clone + Send + Sync + 'static,

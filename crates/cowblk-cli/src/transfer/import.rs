@@ -27,11 +27,11 @@ const SECTOR_BYTES: u64 = 512;
   cowblk --store pool.cow disk import /dev/vg0/old-disk web-1/vda
   zstdcat debian.raw.zst | cowblk --store pool.cow disk import - web-1/vda --size 10G
 
-The image is raw: convert others first, as with `qemu-img convert -O raw`. A disk that exists already is
-replaced by the image, and reads as zeros beyond it; take a snapshot first to keep what it holds.")]
+The image is raw: convert others first, as with `qemu-img convert -O raw`. A disk that exists already is replaced by the image, and reads as zeros beyond it; take a snapshot first to keep what it holds.")]
 pub(crate) struct Arguments {
     /// A raw image or a block device; - for standard input
     file: PathBuf,
+    /// The disk to write, as in web-1/vda
     #[arg(value_name = "SERVER/DISK")]
     disk: DiskPath,
     /// The size of the disk if it is created; needed for standard input [default: the size of the image]

@@ -80,20 +80,22 @@ fn a_store_open_elsewhere_is_5() {
 
 #[test]
 fn a_full_store_is_6_and_space_can_still_be_given_back() {
+    const LIMIT: [&str; 2] = ["--size-limit", "96M"];
     let bench = Bench::empty();
-    bench.ok(["init", "--size-limit", "96M", "--journal", "16M"]);
+    bench.ok(["init", "--journal", "16M"]);
     bench.ok(["server", "create", "web"]);
-    bench.ok(["disk", "import", &bench.file("small", &noise(1, 8 << 20)), "web/vda"]);
+    let small = bench.file("small", &noise(1, 8 << 20));
+    bench.ok(["disk", "import", &small, "web/vda"]);
     bench.ok(["snapshot", "create", "web", "first"]);
     let image = bench.file("image", &noise(2, 200 << 20));
-    assert_fails(&bench.run(["disk", "import", &image, "web/vdb"]), 6, "");
+    assert_fails(&bench.run(["disk", "import", &image, "web/vdb"].into_iter().chain(LIMIT)), 6, "");
     assert_eq!(bench.json(["disk", "list"])["count"], 1, "the disk that the import made is gone again");
     bench.ok(["disk", "resize", "web/vda", "200M"]);
-    assert_fails(&bench.run(["disk", "import", &image, "web/vda"]), 6, "");
-    bench.ok(["snapshot", "delete", "web", "first"]);
-    bench.ok(["disk", "discard", "web/vda"]);
-    bench.ok(["collect"]);
-    bench.ok(["disk", "import", &bench.argument("small"), "web/vda"]);
+    assert_fails(&bench.run(["disk", "import", &image, "web/vda"].into_iter().chain(LIMIT)), 6, "");
+    bench.ok(["snapshot", "delete", "web", "first"].into_iter().chain(LIMIT));
+    bench.ok(["disk", "discard", "web/vda"].into_iter().chain(LIMIT));
+    bench.ok(["collect"].into_iter().chain(LIMIT));
+    bench.ok(["disk", "import", &small, "web/vda"].into_iter().chain(LIMIT));
     bench.ok(["check"]);
 }
 
