@@ -38,7 +38,8 @@ pub(crate) struct Cli {
     pub(crate) store: Option<PathBuf>,
 
     /// The store file does not grow beyond this; the store does not record it, so give it every time
-    #[arg(long, global = true, env = "COWBLK_SIZE_LIMIT", hide_env_values = true, value_name = "SIZE", value_parser = sizes::parse_nonzero)]
+    #[arg(long, global = true, env = "COWBLK_SIZE_LIMIT", hide_env_values = true)]
+    #[arg(value_name = "SIZE", value_parser = sizes::parse_nonzero)]
     pub(crate) size_limit: Option<u64>,
 
     /// Print JSON instead of tables and sentences

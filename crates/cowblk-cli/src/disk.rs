@@ -35,7 +35,14 @@ pub(crate) enum Command {
     /// Copy a raw image into a disk, which is created if it is missing
     Import(ImportArguments),
     /// Copy a disk into a raw image
-    Export(ExportArguments<DiskPath>),
+    #[command(after_help = transfer::EXPORT_AFTER_HELP)]
+    Export {
+        /// The disk, as in web-1/vda
+        #[arg(value_name = "SERVER/DISK")]
+        disk: DiskPath,
+        #[command(flatten)]
+        arguments: ExportArguments,
+    },
     /// Change the size of a disk; shrinking refuses to cut off data
     #[command(after_help = "Examples:\n  cowblk --store pool.cow disk resize web-1/vda 120G")]
     Resize {
@@ -84,7 +91,7 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<(), Failure> {
         Command::Create { disk, size } => create(session, &disk, size),
         Command::List { server } => list(session, server.as_deref()),
         Command::Import(arguments) => transfer::import(session, &arguments),
-        Command::Export(arguments) => transfer::export_disk(session, &arguments),
+        Command::Export { disk, arguments } => transfer::export_disk(session, &disk, &arguments),
         Command::Resize { disk, size } => resize(session, &disk, size),
         Command::Discard { disk, offset, length } => discard(session, &disk, offset, length),
         Command::Delete { disk } => delete(session, &disk),

@@ -71,7 +71,14 @@ What the disks held before is kept as an automatic snapshot until the next resto
         snapshots: Vec<String>,
     },
     /// Copy a disk as it was at a snapshot into a raw image
-    Export(ExportArguments<SnapshotPath>),
+    #[command(after_help = transfer::EXPORT_AFTER_HELP)]
+    Export {
+        /// The disk at the snapshot, as in web-1/vda@before-upgrade
+        #[arg(value_name = "SERVER/DISK@SNAPSHOT")]
+        disk: SnapshotPath,
+        #[command(flatten)]
+        arguments: ExportArguments,
+    },
 }
 
 pub(crate) fn run(session: &Session, command: Command) -> Result<(), Failure> {
@@ -82,7 +89,7 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<(), Failure> {
         Command::Show { server, snapshot } => show(session, &server, &snapshot),
         Command::Restore { server, snapshot } => restore(session, &server, &snapshot),
         Command::Delete { server, snapshots } => delete(session, &server, &snapshots),
-        Command::Export(arguments) => transfer::export_snapshot(session, &arguments),
+        Command::Export { disk, arguments } => transfer::export_snapshot(session, &disk, &arguments),
     }
 }
 

@@ -14,19 +14,18 @@ use crate::failure::{Failure, Kind};
 use crate::output::Output;
 use crate::session::{self, Session};
 
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
+/// The help below the commands that export.
+pub(crate) const AFTER_HELP: &str = "\
+Examples:
   cowblk --store pool.cow disk export web-1/vda vda.raw
   cowblk --store pool.cow disk export web-1/vda - | zstd > vda.raw.zst
   cowblk --store pool.cow snapshot export web-1/vda@before-upgrade vda-before.raw
 
-Ranges that the disk does not hold become holes in a file, and zeros in a stream or on a device. With - as the file, the result is printed on standard error.")]
-pub(crate) struct Arguments<Name>
-where
-    Name: std::str::FromStr<Err = String> + Clone + Send + Sync + 'static,
-{
-    /// What to export: SERVER/DISK of `disk export`, SERVER/DISK@SNAPSHOT of `snapshot export`
-    name: Name,
+Ranges that the disk does not hold become holes in a file, and zeros in a stream or on a device. With - as the file, the result is printed on standard error.";
+
+/// Where an export goes, and how.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
     /// The raw image to write; - for standard output
     file: PathBuf,
     /// Replace a file or block device that exists
@@ -37,45 +36,35 @@ where
     no_verify: bool,
 }
 
-pub(crate) fn export_disk(session: &Session, arguments: &Arguments<DiskPath>) -> Result<(), Failure> {
-    let name = format!("{}/{}", arguments.name.server, arguments.name.disk);
-    let job = Job::new(arguments, session)?;
-    let done = session.read(|store| job.run(&session::disk(store, &arguments.name)?, name))?;
+pub(crate) fn export_disk(session: &Session, path: &DiskPath, arguments: &Arguments) -> Result<(), Failure> {
+    let job = Job { arguments, output: session.output };
+    session.refuse_as_target(&arguments.file)?;
+    let name = format!("{}/{}", path.server, path.disk);
+    let done = session.read(|store| job.run(&session::disk(store, path)?, name))?;
     job.say(&done)
 }
 
-pub(crate) fn export_snapshot(session: &Session, arguments: &Arguments<SnapshotPath>) -> Result<(), Failure> {
-    let SnapshotPath { disk, snapshot } = &arguments.name;
-    let name = format!("{}/{}@{snapshot}", disk.server, disk.disk);
-    let job = Job::new(arguments, session)?;
-    let done = session.read(|store| job.run(&session::snapshot_disk(store, &arguments.name)?, name))?;
+pub(crate) fn export_snapshot(
+    session: &Session,
+    path: &SnapshotPath,
+    arguments: &Arguments,
+) -> Result<(), Failure> {
+    let job = Job { arguments, output: session.output };
+    session.refuse_as_target(&arguments.file)?;
+    let name = format!("{}/{}@{}", path.disk.server, path.disk.disk, path.snapshot);
+    let done = session.read(|store| job.run(&session::snapshot_disk(store, path)?, name))?;
     job.say(&done)
 }
 
-/// An export without the name of what it exports.
+/// One export, of whatever can be read like a disk.
 struct Job<'a> {
-    file: &'a Path,
-    overwrite: bool,
-    verify: bool,
+    arguments: &'a Arguments,
     output: Output,
 }
 
 impl Job<'_> {
-    fn new<'a, Name>(arguments: &'a Arguments<Name>, session: &Session) -> Result<Job<'a>, Failure>
-    where
-        Name: std::str::FromStr<Err = String> + Clone + Send + Sync + 'static,
-    {
-        session.refuse_as_target(&arguments.file)?;
-        Ok(Job {
-            file: &arguments.file,
-            overwrite: arguments.overwrite,
-            verify: !arguments.no_verify,
-            output: session.output,
-        })
-    }
-
     fn run(&self, image: &impl Image, name: String) -> Result<Transferred, Failure> {
-        let mut target = Target::open(self.file, self.overwrite, image.size_bytes())?;
+        let mut target = Target::open(&self.arguments.file, self.arguments.overwrite, image.size_bytes())?;
         let done = self.copy(image, &mut target, name);
         if done.is_err() {
             target.abandon();
@@ -85,7 +74,7 @@ impl Job<'_> {
 
     fn copy(&self, image: &impl Image, target: &mut Target, name: String) -> Result<Transferred, Failure> {
         let image_bytes = image.size_bytes();
-        let mut digest = Digest::new(self.verify);
+        let mut digest = Digest::new(!self.arguments.no_verify);
         let data_bytes = self.write(image, target, &mut digest)?;
         target.finish()?;
         let blake3 = digest.finish();
@@ -96,14 +85,15 @@ impl Job<'_> {
                 None => false,
                 Some(found) if found == expected => true,
                 Some(_) => {
-                    let message = format!("{} does not read back as what was exported", self.file.display());
+                    let message =
+                        format!("{} does not read back as what was exported", self.arguments.file.display());
                     return Err(Failure::new(Kind::Mismatch, message));
                 }
             };
         }
         Ok(Transferred {
             disk: name,
-            file: self.file.display().to_string(),
+            file: self.arguments.file.display().to_string(),
             image_bytes,
             data_bytes,
             blake3: blake3.map(|hash| hash.to_string()),
@@ -142,7 +132,7 @@ impl Job<'_> {
     /// Standard output may be carrying the image; the result then goes beside it.
     fn say(&self, done: &Transferred) -> Result<(), Failure> {
         let text = done.sentence("exported");
-        if self.file == Path::new("-") {
+        if self.arguments.file == Path::new("-") {
             self.output.beside(done, &text)
         } else {
             self.output.item(done, &text)

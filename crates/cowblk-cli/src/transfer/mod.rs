@@ -11,7 +11,9 @@ mod progress;
 mod source;
 mod target;
 
-pub(crate) use export::{Arguments as ExportArguments, export_disk, export_snapshot};
+pub(crate) use export::{
+    AFTER_HELP as EXPORT_AFTER_HELP, Arguments as ExportArguments, export_disk, export_snapshot,
+};
 pub(crate) use image::Image;
 pub(crate) use import::{Arguments as ImportArguments, import};
 
