@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     /// The disk to write, as in web-1/vda
     #[arg(value_name = "SERVER/DISK")]
     disk: DiskPath,
-    /// The size of the disk if it is created; needed for standard input [default: the size of the image]
+    /// The size of the disk that is created; needed for standard input [default: the size of the image]
     #[arg(long, value_parser = sizes::parse_nonzero)]
     size: Option<u64>,
     /// Neither hash the image nor read the disk back
@@ -63,7 +63,10 @@ impl Target {
     fn prepare(store: &Store, arguments: &Arguments, len_bytes: Option<u64>) -> Result<Target, Failure> {
         let server = session::server(store, &arguments.disk.server)?;
         match server.disk(&arguments.disk.disk) {
-            Ok(disk) => Ok(Target { server, disk, is_new: false }),
+            Ok(disk) => {
+                check_same_size(&disk, arguments.size)?;
+                Ok(Target { server, disk, is_new: false })
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let size = wanted_size(arguments.size, len_bytes)?;
                 let disk = server.create_disk(&arguments.disk.disk, size)?;
@@ -177,6 +180,18 @@ fn wanted_size(size: Option<u64>, len_bytes: Option<u64>) -> Result<u64, Failure
         Some(bytes) if size.is_some() => Ok(bytes),
         Some(bytes) => Ok(bytes.next_multiple_of(SECTOR_BYTES)),
     }
+}
+
+/// An import does not resize: a --size that an existing disk does not have is a mistake.
+fn check_same_size(disk: &Disk, wanted: Option<u64>) -> Result<(), Failure> {
+    let size = disk.size_bytes();
+    if wanted.is_none_or(|wanted| wanted == size) {
+        return Ok(());
+    }
+    let name = disk.name();
+    let message =
+        format!("disk `{name}` exists and has {size} bytes: leave --size away, or resize the disk first");
+    Err(Failure::new(Kind::Invalid, message))
 }
 
 /// The first `len` bytes of the buffer, the last sector filled up with zeros.

@@ -87,6 +87,8 @@ fn an_image_that_does_not_fit_is_refused() {
     let run = bench.run(["disk", "import", &image, "web/vda"]);
     assert_eq!(run.code, 2, "{run:?}");
     assert!(run.stderr.contains("resize"), "{run:?}");
+    let run = bench.run(["disk", "import", &image, "web/vda", "--size", "9M"]);
+    assert_eq!(run.code, 2, "an import does not resize: {run:?}");
     let run = bench.run_with_input(["disk", "import", "-", "web/vdb", "--size", "8M"], &content);
     assert_eq!(run.code, 2, "{run:?}");
     assert_eq!(bench.json(["disk", "list"])["count"], 1, "the disk made for a failed import is gone again");
