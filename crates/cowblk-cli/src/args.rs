@@ -19,12 +19,12 @@ Examples:
 Exit codes:
   0  done
   1  the operation failed, or `check` found defects
-  2  usage: an argument or its value is not acceptable
+  2  usage: an argument is not acceptable, or names a file that is not a store
   3  not found: no such store, server, disk, snapshot or source file
   4  exists: the name or the target file is already taken
   5  busy: the store is open in another process
   6  full: the store, or the file system below the target, has no room left
-  7  corrupt: bytes that fail their checksum, or a file that is not a store
+  7  corrupt: bytes that fail their checksum, or a store that is cut short
   8  unsupported: a newer format, or something the medium cannot do
 
 Errors go to standard error as `error: <sentence>`, with --json as {\"error\": {\"kind\": ..., \"message\": ...}}.";

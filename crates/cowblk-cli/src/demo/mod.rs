@@ -66,7 +66,8 @@ fn closing(story: &script::Story) -> String {
         "{}\n\
          {} file comparisons, no difference. The restore to the older snapshot left the newer one whole.\n\
          The check at the end walked {} blocks and found no defect.\n\
-         Blocks are {}. Device writes are everything the store wrote: data, journal and metadata.",
+         Blocks are {}; one that is no longer needed counts as used until the collector's checkpoint. Device\n\
+         writes are everything the store wrote: data, journal and metadata.",
         ledger::table(&story.steps),
         story.comparisons,
         story.blocks_checked,
