@@ -1,0 +1,196 @@
+//! The command line itself: global options, the list of commands, and the ways to name a disk.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Parser, Subcommand};
+
+use crate::{demo, disk, init, server, sizes, snapshot};
+
+const AFTER_HELP: &str = "\
+Examples:
+  cowblk --store pool.cow init
+  cowblk --store pool.cow server create web-1
+  cowblk --store pool.cow disk create web-1/vda 80G
+  cowblk --store pool.cow snapshot create web-1 before-upgrade
+  COWBLK_STORE=pool.cow cowblk snapshot list --tree
+  cowblk demo
+
+Exit codes:
+  0  done
+  1  the operation failed, or `check` found defects
+  2  usage: an argument is not acceptable, or names a file that is not a store
+  3  not found: no such store, server, disk, snapshot or source file
+  4  exists: the name or the target file is already taken
+  5  busy: the store is open in another process
+  6  full: the store, or the file system below the target, has no room left
+  7  corrupt: bytes that fail their checksum, or a store that is cut short
+  8  unsupported: a newer format, or something the medium cannot do
+
+Errors go to standard error as `error: <sentence>`, with --json as {\"error\": {\"kind\": ..., \"message\": ...}}.";
+
+/// Server disks on a copy-on-write block store: snapshots, restores and deletes that do not copy
+#[derive(Debug, Parser)]
+#[command(name = "cowblk", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// The store: a file or a block device
+    #[arg(long, global = true, env = "COWBLK_STORE", hide_env_values = true, value_name = "PATH")]
+    pub(crate) store: Option<PathBuf>,
+
+    /// The store file does not grow beyond this; the store does not record it, so give it every time
+    #[arg(long, global = true, env = "COWBLK_SIZE_LIMIT", hide_env_values = true)]
+    #[arg(value_name = "SIZE", value_parser = sizes::parse_nonzero)]
+    pub(crate) size_limit: Option<u64>,
+
+    /// Print JSON instead of tables and sentences
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a new, empty store
+    Init(init::Arguments),
+    /// Servers: machines whose disks are snapshotted together
+    Server {
+        #[command(subcommand)]
+        command: server::Command,
+    },
+    /// Disks of servers: create, import, export, inspect
+    Disk {
+        #[command(subcommand)]
+        command: disk::Command,
+    },
+    /// Snapshots of servers: create, list, restore, delete, export
+    Snapshot {
+        #[command(subcommand)]
+        command: snapshot::Command,
+    },
+    /// What the store holds and how full it is
+    #[command(
+        after_help = "Examples:\n  cowblk --store pool.cow status\n  cowblk --store pool.cow --json status"
+    )]
+    Status,
+    /// Give the blocks of deleted content back now, instead of behind later commands
+    #[command(after_help = "Examples:\n  cowblk --store pool.cow collect")]
+    Collect,
+    /// Audit the whole store; exit code 1 and a list of defects if it is not clean
+    #[command(
+        after_help = "Examples:\n  cowblk --store pool.cow check\n  cowblk --store pool.cow --json check"
+    )]
+    Check,
+    /// Show a snapshot, a disaster and a restore in a temporary store, with what each step cost
+    Demo(demo::Arguments),
+    /// Print a completion script for a shell
+    #[command(after_help = "Examples:\n  cowblk completions bash > /etc/bash_completion.d/cowblk")]
+    Completions {
+        /// The shell to write for
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `SERVER/DISK` on the command line.
+#[derive(Clone, Debug)]
+pub(crate) struct DiskPath {
+    pub(crate) server: String,
+    pub(crate) disk: String,
+}
+
+impl FromStr for DiskPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<DiskPath, String> {
+        match text.split_once('/') {
+            Some((server, disk)) if !server.is_empty() && !disk.is_empty() && !disk.contains(['/', '@']) => {
+                Ok(DiskPath { server: server.into(), disk: disk.into() })
+            }
+            _ => Err("a disk is named SERVER/DISK, for example web-1/vda".into()),
+        }
+    }
+}
+
+/// `SERVER/DISK@SNAPSHOT` on the command line.
+#[derive(Clone, Debug)]
+pub(crate) struct SnapshotPath {
+    pub(crate) disk: DiskPath,
+    pub(crate) snapshot: String,
+}
+
+impl FromStr for SnapshotPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<SnapshotPath, String> {
+        match text.split_once('@') {
+            Some((disk, snapshot)) if !snapshot.is_empty() => {
+                Ok(SnapshotPath { disk: disk.parse()?, snapshot: snapshot.into() })
+            }
+            _ => {
+                Err("a disk of a snapshot is named SERVER/DISK@SNAPSHOT, for example web-1/vda@clean".into())
+            }
+        }
+    }
+}
+
+/// `SERVER/DISK` or `SERVER/DISK@SNAPSHOT`: a live disk, or what it was at a snapshot.
+#[derive(Clone, Debug)]
+pub(crate) enum ImagePath {
+    Live(DiskPath),
+    Frozen(SnapshotPath),
+}
+
+impl FromStr for ImagePath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ImagePath, String> {
+        if text.contains('@') {
+            text.parse().map(ImagePath::Frozen)
+        } else {
+            text.parse().map(ImagePath::Live)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_that_does_something_shows_examples() {
+        fn visit(command: &clap::Command) {
+            if command.has_subcommands() {
+                command.get_subcommands().for_each(visit);
+            } else {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Examples:"), "no examples in `{} --help`", command.get_name());
+            }
+        }
+        visit(&Cli::command());
+    }
+
+    #[test]
+    fn a_disk_is_named_by_server_and_disk() {
+        let path: DiskPath = "web-1/vda".parse().unwrap();
+        assert_eq!((path.server.as_str(), path.disk.as_str()), ("web-1", "vda"));
+        for wrong in ["", "web-1", "/vda", "web-1/", "a/b/c", "a/b@c"] {
+            assert!(wrong.parse::<DiskPath>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_image_is_a_disk_now_or_at_a_snapshot() {
+        assert!(matches!("a/b".parse(), Ok(ImagePath::Live(_))));
+        assert!(matches!("a/b@c".parse(), Ok(ImagePath::Frozen(_))));
+        for wrong in ["a@c", "a/b@", "@"] {
+            assert!(wrong.parse::<ImagePath>().is_err(), "{wrong:?}");
+        }
+    }
+}

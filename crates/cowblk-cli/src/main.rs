@@ -1,0 +1,65 @@
+//! `cowblk`: the command line of the block store.
+//!
+//! Floor 7. An embedder like any other: it uses the library's public API and nothing else. One file
+//! per noun (`server`, `disk`, `snapshot`), one per job that nouns share (`transfer`, `output`).
+//!
+//! Every command has one shape: parse the arguments, open the store for as short a time as the job
+//! takes, close it, and only then say what was done. What is printed has therefore happened.
+
+mod args;
+mod check;
+mod collect;
+mod completions;
+mod demo;
+mod disk;
+mod failure;
+mod init;
+mod map;
+mod output;
+mod server;
+mod session;
+mod sizes;
+mod snapshot;
+mod status;
+mod table;
+mod times;
+mod transfer;
+mod tree;
+mod view;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+use clap::Parser;
+use failure::Failure;
+use output::Output;
+use session::Session;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => {
+            let output = Output::new(cli.json);
+            run(cli, output).or_else(|failure| failure.report(output))
+        }
+        Err(refusal) => failure::report_usage(&refusal),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(code) => ExitCode::from(code),
+    }
+}
+
+fn run(cli: Cli, output: Output) -> Result<(), Failure> {
+    let session = Session::new(cli.store, cli.size_limit, output);
+    match cli.command {
+        Command::Init(arguments) => init::run(&session, &arguments),
+        Command::Server { command } => server::run(&session, command),
+        Command::Disk { command } => disk::run(&session, command),
+        Command::Snapshot { command } => snapshot::run(&session, command),
+        Command::Status => status::run(&session),
+        Command::Collect => collect::run(&session),
+        Command::Check => check::run(&session),
+        Command::Demo(arguments) => demo::run(output, &arguments),
+        Command::Completions { shell } => completions::run(shell),
+    }
+}

@@ -1,0 +1,108 @@
+//! `cowblk server`: create, list, show, delete.
+
+use clap::Subcommand;
+use cowblk::Store;
+
+use crate::failure::Failure;
+use crate::session::{self, Session};
+use crate::sizes::human_or_dash;
+use crate::table::{Column, Table};
+use crate::view::{ServerView, servers};
+use crate::{disk, snapshot};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Add a server without disks
+    #[command(after_help = "Examples:\n  cowblk --store pool.cow server create web-1")]
+    Create {
+        /// 1 to 64 letters, digits, hyphens and underscores
+        name: String,
+    },
+    /// List the servers
+    #[command(
+        after_help = "Examples:\n  cowblk --store pool.cow server list\n  cowblk --store pool.cow --json server list"
+    )]
+    List,
+    /// Show one server with its disks and snapshots
+    #[command(after_help = "Examples:\n  cowblk --store pool.cow server show web-1")]
+    Show {
+        /// The server's name
+        name: String,
+    },
+    /// Delete a server with all its disks and snapshots
+    #[command(after_help = "Examples:\n  cowblk --store pool.cow server delete web-1")]
+    Delete {
+        /// The server's name
+        name: String,
+    },
+}
+
+pub(crate) fn run(session: &Session, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Create { name } => create(session, &name),
+        Command::List => list(session),
+        Command::Show { name } => show(session, &name),
+        Command::Delete { name } => delete(session, &name),
+    }
+}
+
+fn create(session: &Session, name: &str) -> Result<(), Failure> {
+    let view = session.write(|store| Ok(ServerView::of(&store.create_server(name)?)))?;
+    session.output.item(&view, &format!("created server {} (id {})", view.name, view.id))
+}
+
+fn list(session: &Session) -> Result<(), Failure> {
+    let views = session.read(|store| servers(store, None))?;
+    let mut table = Table::new([
+        Column::Right("ID"),
+        Column::Left("NAME"),
+        Column::Right("DISKS"),
+        Column::Right("SNAPSHOTS"),
+        Column::Left("CREATED"),
+    ]);
+    for view in &views {
+        table.row([
+            view.id.to_string(),
+            view.name.clone(),
+            view.disks.len().to_string(),
+            view.snapshots.len().to_string(),
+            view.created_at.clone(),
+        ]);
+    }
+    session.output.list(&views, &table)
+}
+
+fn show(session: &Session, name: &str) -> Result<(), Failure> {
+    let view = session.read(|store| one(store, name))?;
+    let text = format!(
+        "server {} (id {}), created {}\n\n{}\n{}",
+        view.name,
+        view.id,
+        view.created_at,
+        disk::table(&view.disks),
+        snapshot::table(&view.snapshots),
+    );
+    session.output.item(&view, text.trim_end())
+}
+
+fn delete(session: &Session, name: &str) -> Result<(), Failure> {
+    let view = session.write(|store| {
+        let view = one(store, name)?;
+        store.delete_server(cowblk::ServerId(view.id))?;
+        store.collect()?;
+        Ok(view)
+    })?;
+    let mapped = view.disks.iter().map(|disk| disk.mapped_bytes).sum::<Option<u64>>();
+    let text = format!(
+        "deleted server {} with {} disks (mapped: {}) and {} snapshots",
+        view.name,
+        view.disks.len(),
+        human_or_dash(mapped),
+        view.snapshots.len()
+    );
+    session.output.item(&view, &text)
+}
+
+fn one(store: &Store, name: &str) -> Result<ServerView, Failure> {
+    Ok(ServerView::of(&session::server(store, name)?))
+}

@@ -1,0 +1,210 @@
+//! `cowblk snapshot`: create, list, show, restore, delete; exports live in `transfer`, the tree in `tree`.
+
+use clap::Subcommand;
+use cowblk::Snapshot;
+use serde::Serialize;
+
+use crate::args::SnapshotPath;
+use crate::failure::Failure;
+use crate::session::{self, Session};
+use crate::sizes::{human, human_or_dash};
+use crate::table::{Column, Table, printable};
+use crate::transfer::{self, ExportArguments};
+use crate::tree;
+use crate::view::{Owner, SnapshotView, servers};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Freeze every disk of a server at one instant
+    #[command(
+        after_help = "Examples:\n  cowblk --store pool.cow snapshot create web-1 before-upgrade -d 'Before the upgrade to 2.0'"
+    )]
+    Create {
+        /// The server's name
+        server: String,
+        /// 1 to 64 letters, digits, hyphens and underscores; one snapshot of that name a server
+        name: String,
+        /// A remark for the listing
+        #[arg(short, long, default_value = "")]
+        description: String,
+    },
+    /// List the snapshots of one server, or of all, newest first
+    #[command(
+        after_help = "Examples:\n  cowblk --store pool.cow snapshot list\n  cowblk --store pool.cow snapshot list web-1 --tree"
+    )]
+    List {
+        /// Only the snapshots of this server
+        server: Option<String>,
+        /// Draw the lineage: what each snapshot descends from, and where the live disks stand
+        #[arg(long)]
+        tree: bool,
+    },
+    /// Show one snapshot with its disks
+    #[command(after_help = "Examples:\n  cowblk --store pool.cow snapshot show web-1 before-upgrade")]
+    Show {
+        /// The server's name
+        server: String,
+        /// Name or id
+        snapshot: String,
+    },
+    /// Put every disk of a server back to a snapshot; newer snapshots stay
+    #[command(after_help = "Examples:
+  cowblk --store pool.cow snapshot restore web-1 before-upgrade
+  cowblk --store pool.cow snapshot restore web-1 17
+
+What the disks held before is kept as an automatic snapshot until the next restore, so a restore can be undone: restore the id that this command prints.")]
+    Restore {
+        /// The server's name
+        server: String,
+        /// Name or id
+        snapshot: String,
+    },
+    /// Delete snapshots and give back the blocks that nothing else holds
+    #[command(
+        after_help = "Examples:\n  cowblk --store pool.cow snapshot delete web-1 before-upgrade\n  cowblk --store pool.cow snapshot delete web-1 monday tuesday 17"
+    )]
+    Delete {
+        /// The server's name
+        server: String,
+        /// Names or ids; if one does not exist, none is deleted
+        #[arg(required = true, value_name = "SNAPSHOT")]
+        snapshots: Vec<String>,
+    },
+    /// Copy a disk as it was at a snapshot into a raw image
+    #[command(after_help = transfer::EXPORT_AFTER_HELP)]
+    Export {
+        /// The disk at the snapshot, as in web-1/vda@before-upgrade
+        #[arg(value_name = "SERVER/DISK@SNAPSHOT")]
+        disk: SnapshotPath,
+        #[command(flatten)]
+        arguments: ExportArguments,
+    },
+}
+
+pub(crate) fn run(session: &Session, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Create { server, name, description } => create(session, &server, &name, &description),
+        Command::List { server, tree: true } => tree::run(session, server.as_deref()),
+        Command::List { server, tree: false } => list(session, server.as_deref()),
+        Command::Show { server, snapshot } => show(session, &server, &snapshot),
+        Command::Restore { server, snapshot } => restore(session, &server, &snapshot),
+        Command::Delete { server, snapshots } => delete(session, &server, &snapshots),
+        Command::Export { disk, arguments } => transfer::export_snapshot(session, &disk, &arguments),
+    }
+}
+
+/// Snapshots for people: of one server, or of several.
+pub(crate) fn table(views: &[SnapshotView]) -> Table {
+    let mut table = Table::new([
+        Column::Right("ID"),
+        Column::Left("SERVER"),
+        Column::Left("SNAPSHOT"),
+        Column::Left("STATUS"),
+        Column::Right("SIZE"),
+        Column::Right("PARENT"),
+        Column::Left("CREATED"),
+        Column::Left("DESCRIPTION"),
+    ]);
+    for view in views {
+        table.row([
+            view.id.to_string(),
+            view.server.name.clone(),
+            view.title().to_owned(),
+            view.status.to_owned(),
+            human_or_dash(view.size_bytes),
+            view.parent.map_or_else(|| "-".into(), |id| id.to_string()),
+            view.created_at.clone(),
+            view.description.clone(),
+        ]);
+    }
+    table
+}
+
+fn create(session: &Session, server: &str, name: &str, description: &str) -> Result<(), Failure> {
+    let view = session.write(|store| {
+        let server = session::server(store, server)?;
+        let snapshot = server.snapshot(name, description)?;
+        // The checkpoint settles the snapshot, so that it is shown with its size.
+        store.checkpoint()?;
+        Ok(SnapshotView::of(&snapshot, &Owner::of(&server)))
+    })?;
+    let text = format!("created snapshot {} of {} (id {})", view.name, view.server.name, view.id);
+    session.output.item(&view, &text)
+}
+
+fn list(session: &Session, server: Option<&str>) -> Result<(), Failure> {
+    let mut views: Vec<SnapshotView> = session
+        .read(|store| Ok(servers(store, server)?.into_iter().flat_map(|view| view.snapshots).collect()))?;
+    views.sort_by_key(|view| std::cmp::Reverse(view.id));
+    session.output.list(&views, &table(&views))
+}
+
+fn show(session: &Session, server: &str, name: &str) -> Result<(), Failure> {
+    let view = session.read(|store| {
+        let server = session::server(store, server)?;
+        Ok(SnapshotView::of(&session::snapshot(&server, name)?, &Owner::of(&server)))
+    })?;
+    session.output.item(&view, &details(&view))
+}
+
+fn details(view: &SnapshotView) -> String {
+    let mut text = format!(
+        "snapshot {} of {} (id {}), created {}, {}, size {}\n",
+        view.title(),
+        view.server.name,
+        view.id,
+        view.created_at,
+        view.status.replace('_', " "),
+        human_or_dash(view.size_bytes)
+    );
+    if !view.description.is_empty() {
+        text = format!("{text}{}\n", printable(&view.description));
+    }
+    let mut disks = Table::new([Column::Left("DISK"), Column::Right("SIZE"), Column::Right("MAPPED")]);
+    for disk in &view.disks {
+        disks.row([disk.name.clone(), human(disk.size_bytes), human_or_dash(disk.mapped_bytes)]);
+    }
+    format!("{text}\n{disks}").trim_end().to_owned()
+}
+
+#[derive(Serialize)]
+struct Restored {
+    snapshot: SnapshotView,
+    /// What the disks held until now.
+    before_restore: Option<SnapshotView>,
+}
+
+fn restore(session: &Session, server: &str, name: &str) -> Result<(), Failure> {
+    let restored = session.write(|store| {
+        let server = session::server(store, server)?;
+        let owner = Owner::of(&server);
+        let snapshot = session::snapshot(&server, name)?;
+        let view = SnapshotView::of(&snapshot, &owner);
+        server.restore(snapshot.id())?;
+        let before_restore = server.before_restore().map(|snapshot| SnapshotView::of(&snapshot, &owner));
+        Ok(Restored { snapshot: view, before_restore })
+    })?;
+    let mut text = format!("restored {} to {}", restored.snapshot.server.name, restored.snapshot.title());
+    if let Some(before) = &restored.before_restore {
+        text = format!("{text}; to undo: restore snapshot {}", before.id);
+    }
+    session.output.item(&restored, &text)
+}
+
+fn delete(session: &Session, server: &str, names: &[String]) -> Result<(), Failure> {
+    let views = session.write(|store| {
+        let server = session::server(store, server)?;
+        let mut snapshots: Vec<Snapshot> =
+            names.iter().map(|name| session::snapshot(&server, name)).collect::<Result<_, _>>()?;
+        snapshots.sort_by_key(Snapshot::id);
+        snapshots.dedup_by_key(|snapshot| snapshot.id());
+        let owner = Owner::of(&server);
+        let views: Vec<_> = snapshots.iter().map(|snapshot| SnapshotView::of(snapshot, &owner)).collect();
+        snapshots.iter().try_for_each(|snapshot| store.delete_snapshot(snapshot.id()))?;
+        store.collect()?;
+        Ok(views)
+    })?;
+    let titles: Vec<_> = views.iter().map(SnapshotView::title).collect();
+    let text = format!("deleted {} of {server}", titles.join(", "));
+    session.output.many(&views, &text)
+}

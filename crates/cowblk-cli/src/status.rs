@@ -1,0 +1,47 @@
+//! `cowblk status`: what the store holds and how full it is.
+
+use cowblk::Status;
+
+use crate::failure::Failure;
+use crate::session::Session;
+use crate::sizes::human;
+use crate::table::{Column, Table};
+
+pub(crate) fn run(session: &Session) -> Result<(), Failure> {
+    let status = session.read(|store| Ok(store.status()))?;
+    session.output.item(&status, table(&status).to_string().trim_end())
+}
+
+/// Half a sentence about a store, for `init`.
+pub(crate) fn summary(status: &Status) -> String {
+    format!("uuid {}, blocks of {}", status.uuid, human(u64::from(status.block_size)))
+}
+
+fn table(status: &Status) -> Table {
+    let blocks =
+        |count: u64| format!("{count} ({})", human(count.saturating_mul(u64::from(status.block_size))));
+    let mut table = Table::new([Column::Left("STORE"), Column::Left("")]);
+    let mut line = |title: &str, value: String| table.row([title.to_owned(), value]);
+    line("uuid", status.uuid.clone());
+    line("format version", status.format_version.to_string());
+    line("state", state(status).to_owned());
+    line("size", human(status.file_bytes));
+    line("servers", status.servers.to_string());
+    line("disks", status.disks.to_string());
+    line("snapshots", status.snapshots.to_string());
+    line("used blocks", blocks(status.used_blocks));
+    line("free blocks", blocks(status.free_blocks));
+    line("fixed metadata", blocks(status.metadata_blocks));
+    line("still to collect", format!("{} deleted versions", status.reclaimable_versions));
+    line("zones", format!("{} of {} blocks", status.zones, status.zone_blocks));
+    line(
+        "journal",
+        format!("{} of {} in use", human(status.journal_used_bytes), human(status.journal_bytes)),
+    );
+    line("generation", status.generation.to_string());
+    table
+}
+
+fn state(status: &Status) -> &'static str {
+    if status.halted { "halted after a failed write: only reads work" } else { "in order" }
+}

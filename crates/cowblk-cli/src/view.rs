@@ -1,0 +1,147 @@
+//! What listings say about servers, disks and snapshots: the JSON objects, whose keys are a promise.
+
+use cowblk::{Disk, Server, Snapshot, SnapshotDisk, SnapshotKind, SnapshotStatus, Store};
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::session::all_snapshots;
+use crate::{sizes, times};
+
+/// The server that a disk or a snapshot belongs to.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Owner {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct ServerView {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) created_at: String,
+    pub(crate) disks: Vec<DiskView>,
+    pub(crate) snapshots: Vec<SnapshotView>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct DiskView {
+    pub(crate) id: u64,
+    pub(crate) server: Owner,
+    pub(crate) name: String,
+    pub(crate) size_bytes: u64,
+    /// As of the last checkpoint; null before the first one.
+    pub(crate) mapped_bytes: Option<u64>,
+    pub(crate) created_at: String,
+    /// The snapshot that the content descends from.
+    pub(crate) parent: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct SnapshotView {
+    pub(crate) id: u64,
+    pub(crate) server: Owner,
+    pub(crate) name: String,
+    pub(crate) kind: &'static str,
+    pub(crate) status: &'static str,
+    pub(crate) size_bytes: Option<u64>,
+    pub(crate) size_mb: Option<u64>,
+    pub(crate) created_at: String,
+    pub(crate) description: String,
+    pub(crate) parent: Option<u64>,
+    pub(crate) disks: Vec<SnapshotDiskView>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct SnapshotDiskView {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) size_bytes: u64,
+    pub(crate) mapped_bytes: Option<u64>,
+}
+
+impl Owner {
+    pub(crate) fn of(server: &Server) -> Owner {
+        Owner { id: server.id().0, name: server.name() }
+    }
+}
+
+impl ServerView {
+    pub(crate) fn of(server: &Server) -> ServerView {
+        let owner = Owner::of(server);
+        ServerView {
+            id: owner.id,
+            name: owner.name.clone(),
+            created_at: times::rfc3339(server.created_at()),
+            disks: server.disks().iter().map(|disk| DiskView::of(disk, &owner)).collect(),
+            snapshots: all_snapshots(server)
+                .iter()
+                .map(|snapshot| SnapshotView::of(snapshot, &owner))
+                .collect(),
+        }
+    }
+}
+
+impl DiskView {
+    pub(crate) fn of(disk: &Disk, owner: &Owner) -> DiskView {
+        DiskView {
+            id: disk.id().0,
+            server: owner.clone(),
+            name: disk.name(),
+            size_bytes: disk.size_bytes(),
+            mapped_bytes: disk.mapped_bytes(),
+            created_at: times::rfc3339(disk.created_at()),
+            parent: disk.parent().map(|id| id.0),
+        }
+    }
+}
+
+impl SnapshotView {
+    pub(crate) fn of(snapshot: &Snapshot, owner: &Owner) -> SnapshotView {
+        let size_bytes = snapshot.size_bytes();
+        SnapshotView {
+            id: snapshot.id().0,
+            server: owner.clone(),
+            name: snapshot.name(),
+            kind: match snapshot.kind() {
+                SnapshotKind::User => "user",
+                SnapshotKind::BeforeRestore => "before_restore",
+            },
+            status: match snapshot.status() {
+                SnapshotStatus::InProgress => "in_progress",
+                SnapshotStatus::Completed => "completed",
+                SnapshotStatus::Deleted => "deleted",
+            },
+            size_bytes,
+            size_mb: size_bytes.map(sizes::mebibytes),
+            created_at: times::rfc3339(snapshot.created_at()),
+            description: snapshot.description(),
+            parent: snapshot.parent().map(|id| id.0),
+            disks: snapshot.disks().iter().map(SnapshotDiskView::of).collect(),
+        }
+    }
+
+    /// The name, or for the automatic snapshot, which has no name of the user's, what it is.
+    pub(crate) fn title(&self) -> &str {
+        if self.kind == "before_restore" { "(before restore)" } else { &self.name }
+    }
+}
+
+impl SnapshotDiskView {
+    fn of(disk: &SnapshotDisk) -> SnapshotDiskView {
+        SnapshotDiskView {
+            id: disk.id().0,
+            name: disk.name(),
+            size_bytes: disk.size_bytes(),
+            mapped_bytes: disk.mapped_bytes(),
+        }
+    }
+}
+
+/// All servers of the store, or the one that was asked for.
+pub(crate) fn servers(store: &Store, only: Option<&str>) -> Result<Vec<ServerView>, Failure> {
+    let servers = match only {
+        Some(name) => vec![crate::session::server(store, name)?],
+        None => store.servers(),
+    };
+    Ok(servers.iter().map(ServerView::of).collect())
+}

@@ -1,0 +1,8 @@
+//! The command line from outside: the program is run, and judged by its output, exit code and files.
+
+mod demo;
+mod exit_codes;
+mod harness;
+mod json;
+mod nouns;
+mod transfers;
