@@ -7,14 +7,18 @@
 
 mod fixture;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use cowblk::{
     Disk, ErrorKind, Extent, ExtentKind, Options, Server, SnapshotDisk, SnapshotId, SnapshotKind, Store,
 };
-use fixture::{Dice, ReplayOnPanic, assert_clean, empty, scratch, seeds};
+use fixture::{Dice, assert_clean, empty, scratch, seeds};
 use proptest::prelude::*;
+
+type Log = Rc<RefCell<Vec<String>>>;
 
 /// What each disk of a server, or of a snapshot, must read.
 type Contents = BTreeMap<String, Vec<u8>>;
@@ -88,6 +92,8 @@ fn assert_extents(what: &str, disk: &impl Readable, expected: &[u8]) {
 
 struct History {
     dice: Dice,
+    /// What was done, for the report of a failure.
+    log: Log,
     options: Options,
     path: PathBuf,
     store: Option<Store>,
@@ -96,7 +102,7 @@ struct History {
 }
 
 impl History {
-    fn new(seed: u64, dir: &Path) -> Self {
+    fn new(seed: u64, dir: &Path, log: &Log) -> Self {
         let mut dice = Dice::new(seed);
         let mut options = Options::default()
             .zone_blocks(*dice.pick(&[64, 96, 128, 256]))
@@ -110,9 +116,14 @@ impl History {
         }
         let path = dir.join(format!("history-{seed}.cow"));
         let store = Some(Store::create(&path, options.clone()).unwrap());
-        let mut history = Self { dice, options, path, store, model: BTreeMap::new(), names: 0 };
+        let log = Rc::clone(log);
+        let mut history = Self { dice, log, options, path, store, model: BTreeMap::new(), names: 0 };
         history.create_server();
         history
+    }
+
+    fn note(&self, what: impl FnOnce() -> String) {
+        self.log.borrow_mut().push(what());
     }
 
     fn store(&self) -> &Store {
@@ -151,6 +162,7 @@ impl History {
                 1 => 512 * (1 + self.dice.below(4000)),
                 _ => 4096 * (1 + self.dice.below(300)),
             };
+            self.note(|| format!("create {name} {disk} of {size} bytes"));
             let created = server.create_disk(disk, size);
             if !Self::is_full(&created) {
                 self.model.get_mut(&name).unwrap().disks.insert(disk.to_owned(), vec![0; at(size)]);
@@ -216,6 +228,10 @@ impl History {
                 }
             }
         }
+        self.note(|| {
+            let zeroes = if bytes.iter().all(|byte| *byte == 0) { " zero" } else { "" };
+            format!("write {}{zeroes} bytes at {} of {server} {disk}", bytes.len(), range.start)
+        });
         let written = handle.write_at(&bytes, range.start);
         if Self::is_full(&written) {
             self.adopt(&server, &disk, &handle, &bytes, range.start);
@@ -228,6 +244,7 @@ impl History {
         let Some((server, disk, handle)) = self.any_disk() else { return };
         let range = self.dice.range(handle.size_bytes());
         let len = range.end - range.start;
+        self.note(|| format!("discard {len} bytes at {} of {server} {disk}", range.start));
         let zeroed = if self.dice.chance(50) {
             handle.discard(range.start, len)
         } else {
@@ -244,6 +261,7 @@ impl History {
     fn grow(&mut self) {
         let Some((server, disk, handle)) = self.any_disk() else { return };
         let size = handle.size_bytes() + 512 * self.dice.below(3000);
+        self.note(|| format!("grow {server} {disk} to {size} bytes"));
         if size > 4 << 20 || Self::is_full(&handle.resize(size)) {
             return;
         }
@@ -256,6 +274,7 @@ impl History {
         if self.model[&server].snapshots.len() >= 6 {
             return;
         }
+        self.note(|| format!("take {name} of {server}"));
         let created = handle.snapshot(&name, "a moment of a random history");
         if Self::is_full(&created) {
             return;
@@ -279,6 +298,7 @@ impl History {
                 (*id, contents.clone())
             }
         };
+        self.note(|| format!("restore {server} to snapshot {}", target.0));
         if Self::is_full(&handle.restore(target.0)) {
             return;
         }
@@ -295,6 +315,7 @@ impl History {
         }
         let index = self.dice.index(self.model[&server].snapshots.len());
         let id = self.model[&server].snapshots[index].0;
+        self.note(|| format!("delete snapshot {id} of {server}"));
         self.store().delete_snapshot(id).unwrap();
         self.model.get_mut(&server).unwrap().snapshots.remove(index);
         assert_eq!(self.store().snapshot(id).map(|s| s.id()).unwrap_err().kind(), ErrorKind::NotFound);
@@ -302,11 +323,13 @@ impl History {
 
     fn delete_server(&mut self) {
         let Some((name, server)) = self.any_server() else { return };
+        self.note(|| format!("delete {name}"));
         self.store().delete_server(server.id()).unwrap();
         self.model.remove(&name);
     }
 
     fn reopen(&mut self) {
+        self.note(|| "reopen".to_owned());
         let store = self.store.take().unwrap();
         if self.dice.chance(70) {
             store.close().unwrap();
@@ -319,7 +342,9 @@ impl History {
         self.store = Some(Store::open(&self.path, self.options.clone()).unwrap());
     }
 
-    fn step(&mut self) {
+    /// The step that `number` names: the same whichever steps came before, as far as the state allows.
+    fn step(&mut self, seed: u64, number: u64) {
+        self.dice = Dice::new(seed.wrapping_mul(1_000_003).wrapping_add(number));
         match self.dice.below(100) {
             0..45 => self.write(),
             45..53 => self.zero(),
@@ -327,9 +352,18 @@ impl History {
             56..64 => self.snapshot(),
             64..70 => self.restore(),
             70..76 => self.delete_snapshot(),
-            76..80 => self.store().checkpoint().unwrap(),
-            80..84 => self.store().collect().unwrap(),
-            84..88 => self.store().flush().unwrap(),
+            76..80 => {
+                self.note(|| "checkpoint".to_owned());
+                self.store().checkpoint().unwrap();
+            }
+            80..84 => {
+                self.note(|| "collect".to_owned());
+                self.store().collect().unwrap();
+            }
+            84..88 => {
+                self.note(|| "flush".to_owned());
+                self.store().flush().unwrap();
+            }
             88..90 => self.reopen(),
             90..91 => self.delete_server(),
             91..93 if self.model.len() < 4 => self.create_server(),
@@ -422,32 +456,76 @@ impl History {
     }
 }
 
-#[test]
-fn random_histories_read_back_what_the_model_holds() {
-    let dir = scratch();
-    for seed in seeds(60) {
-        let _replay = ReplayOnPanic { test: "--test history", seed };
-        let mut history = History::new(seed, dir.path());
-        for _ in 0..*history.dice.pick(&[40, 150, 400]) {
-            history.step();
+/// Runs the chosen steps of one history in a fresh directory: what went wrong, and what had been done by then.
+fn run(seed: u64, steps: &[u64]) -> Result<(), (String, Vec<String>)> {
+    let (dir, log) = (scratch(), Log::default());
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut history = History::new(seed, dir.path(), &log);
+        for step in steps {
+            history.step(seed, *step);
         }
         history.finish();
+    }));
+    let done = log.borrow().clone();
+    outcome.map_err(|panic| {
+        let said = panic.downcast_ref::<String>().cloned();
+        (said.unwrap_or_else(|| panic.downcast_ref::<&str>().map_or("a panic", |s| *s).to_owned()), done)
+    })
+}
+
+/// Leaves out steps for as long as the history still fails: the report of a short history that does.
+fn shrink(seed: u64, mut steps: Vec<u64>) -> String {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut part = steps.len().div_ceil(2).max(1);
+    loop {
+        let before = steps.len();
+        let mut at = 0;
+        while at < steps.len() {
+            let fewer = [&steps[..at], &steps[(at + part).min(steps.len())..]].concat();
+            if run(seed, &fewer).is_err() {
+                steps = fewer;
+            } else {
+                at += part;
+            }
+        }
+        if part == 1 && steps.len() == before {
+            break;
+        }
+        part = part.div_ceil(2);
+    }
+    let report = run(seed, &steps);
+    std::panic::set_hook(hook);
+    match report {
+        Ok(()) => "the shorter history does not fail every time".to_owned(),
+        Err((said, done)) => format!("{said}\nafter\n  {}", done.join("\n  ")),
     }
 }
 
-/// The same seed gives the same image, byte for byte, but for what is random or a time in it.
+#[test]
+fn random_histories_read_back_what_the_model_holds() {
+    for seed in seeds(60) {
+        let count = *Dice::new(seed).pick(&[40, 150, 400]);
+        let steps: Vec<u64> = (0..count).collect();
+        if let Err((said, _)) = run(seed, &steps) {
+            panic!(
+                "{said}\nShrunk: {}\nreplay: COWBLK_SEED={seed} cargo test --test history random",
+                shrink(seed, steps)
+            );
+        }
+    }
+}
+
+/// Nothing but the seed decides where bytes go.
 #[test]
 fn the_same_seed_does_the_same_work() {
-    let dir = scratch();
     let counters = |seed| {
-        let mut history = History::new(seed, dir.path());
-        for _ in 0..120 {
-            history.step();
+        let dir = scratch();
+        let mut history = History::new(seed, dir.path(), &Log::default());
+        for step in 0..120 {
+            history.step(seed, step);
         }
         let status = history.store().status();
-        let path = history.path.clone();
-        drop(history);
-        std::fs::remove_file(path).unwrap();
         (status.used_blocks, status.free_blocks, status.zones, status.journal_used_bytes, status.generation)
     };
     for seed in 900..905 {
