@@ -10,9 +10,9 @@ use crate::format::{
     CatalogRecord, CheckpointRecord, Collection, CollectionMode, DiskRecord, Garbage, ServerRecord,
     SnapshotRecord, VersionRecord, decode_page,
 };
-use crate::limits::{DISK_BYTES_MAX, DISKS_PER_SERVER_MAX, SECTOR_BYTES};
+use crate::limits::{DISK_BYTES_MAX, SECTOR_BYTES};
 use crate::units::{DiskId, Epoch, ServerId, SnapshotId, VersionId};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// All records that could be read.
 #[derive(Default)]
@@ -143,14 +143,9 @@ impl Verifier<'_> {
             self.require(names.insert(&server.name), || format!("two servers are called {:?}", server.name));
         }
         let mut names = BTreeSet::new();
-        let mut counts = HashMap::<_, usize>::new();
         for disk in records.disks.values() {
             let fresh = names.insert((disk.server, &disk.name));
             self.require(fresh, || format!("two disks of server {} are called {:?}", disk.server, disk.name));
-            *counts.entry(disk.server).or_default() += 1;
-        }
-        for (server, count) in counts {
-            self.require(count <= DISKS_PER_SERVER_MAX, || format!("server {server} has {count} disks"));
         }
     }
 

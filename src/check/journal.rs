@@ -31,6 +31,9 @@ pub(super) fn check(
         report.journal_batches += 1;
         left = left
             .saturating_sub(behind.checked_sub(end.at).unwrap_or(geometry.journal_bytes() - end.at + behind));
+        if batch.header.durable.get() >= end.sequence {
+            report.find(Defect::JournalRecord, format!("batch {} says that it was durable itself", end.sequence));
+        }
         match batch.records() {
             None => report.find(Defect::JournalRecord, format!("batch {} does not decode", end.sequence)),
             Some(records) => verify(&records, geometry, (&mut zones, end.sequence), report),

@@ -240,7 +240,8 @@ pub(super) struct Forest<'a> {
 struct Claims {
     root: Root,
     birth: Epoch,
-    size_bytes: u64,
+    /// `None` for a version that is shown no more: nobody reads what a shrunken disk left behind its end.
+    size_bytes: Option<u64>,
 }
 
 impl<'a> Forest<'a> {
@@ -260,7 +261,7 @@ impl<'a> Forest<'a> {
             self.whole(
                 walk,
                 &tree,
-                &Claims { root: disk.root, birth: disk.birth, size_bytes: disk.size_bytes },
+                &Claims { root: disk.root, birth: disk.birth, size_bytes: Some(disk.size_bytes) },
             );
         }
         let victim = self.records.dropping();
@@ -272,7 +273,8 @@ impl<'a> Forest<'a> {
                 lineage: Some(self.lineages.of_version(version.id)),
                 scope: Scope::Whole,
             };
-            let claims = Claims { root: version.root, birth: version.birth, size_bytes: version.size_bytes };
+            let size_bytes = version.snapshot.map(|_| version.size_bytes);
+            let claims = Claims { root: version.root, birth: version.birth, size_bytes };
             self.whole(walk, &tree, &claims);
         }
         if let Some((id, cursor)) = victim {
@@ -289,8 +291,10 @@ impl<'a> Forest<'a> {
             walk.report().find(Defect::Reference, what);
         }
         let found = walk.tree(tree, (root.reference, root.height), 0);
-        let size_blocks = claims.size_bytes.div_ceil(u64::from(self.block_size));
-        if found.end > size_blocks {
+        let size_blocks = claims.size_bytes.map(|bytes| bytes.div_ceil(u64::from(self.block_size)));
+        if let Some(size_blocks) = size_blocks
+            && found.end > size_blocks
+        {
             let last = found.end - 1;
             let what = format!("{} maps disk block {last}, and has {size_blocks} blocks", tree.name);
             walk.report().find(Defect::Reference, what);
