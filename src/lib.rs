@@ -17,6 +17,7 @@
 //! ```
 
 mod catalog;
+pub mod check;
 mod commit;
 mod defect;
 pub mod device;
