@@ -17,7 +17,7 @@
 //! ```
 
 mod catalog;
-pub mod check;
+mod check;
 mod commit;
 mod defect;
 pub mod device;
@@ -30,6 +30,7 @@ mod space;
 mod store;
 mod units;
 
+pub use check::{CheckReport, Finding, check, check_device};
 pub use defect::Defect;
 pub use error::{Error, ErrorKind, Result};
 pub use format::{Field, LAYOUT, Layout, SnapshotKind};

@@ -1,8 +1,8 @@
 //! The auditor on stores that the engine made: clean after any history and at any moment of it, and no
 //! damage that it lets pass without a word.
 
-use cowblk::check::{CheckReport, check, check_device};
 use cowblk::device::{Device, MemoryDevice};
+use cowblk::{CheckReport, check, check_device};
 use cowblk::{Defect, Disk, Error, ErrorKind, Options, Server, Store};
 use std::io;
 use std::sync::{Arc, Mutex};

@@ -32,7 +32,10 @@ pub(super) fn check(
         left = left
             .saturating_sub(behind.checked_sub(end.at).unwrap_or(geometry.journal_bytes() - end.at + behind));
         if batch.header.durable.get() >= end.sequence {
-            report.find(Defect::JournalRecord, format!("batch {} says that it was durable itself", end.sequence));
+            report.find(
+                Defect::JournalRecord,
+                format!("batch {} says that it was durable itself", end.sequence),
+            );
         }
         match batch.records() {
             None => report.find(Defect::JournalRecord, format!("batch {} does not decode", end.sequence)),

@@ -5,9 +5,12 @@
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::extent::NodeSink;
-use crate::format::{Geometry, Reference, node_to_bytes, seal};
-use crate::limits::RUN_BLOCKS_MAX;
-use crate::units::{BlockNo, BlockRun, Epoch, wide};
+use crate::format::{Geometry, Reference, node_from_bytes, node_to_bytes, seal};
+use crate::units::{BlockNo, BlockRun, Epoch, index, wide};
+use std::sync::Arc;
+
+/// Blocks that a checkpoint takes at a time: enough for a good write, few enough to leave writers some.
+const ROW_BLOCKS: u64 = 64;
 
 /// Where free blocks come from, and what becomes of them.
 pub(crate) trait TakeBlocks {
@@ -42,7 +45,7 @@ impl<'a> BlockWriter<'a> {
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<BlockNo> {
         if self.rest.is_none() {
             self.flush()?;
-            self.rest = self.space.take(RUN_BLOCKS_MAX)?;
+            self.rest = self.space.take(ROW_BLOCKS)?;
             self.waiting_first = self.rest.ok_or_else(full)?.first;
         }
         let Some(rest) = self.rest.as_mut() else { return Err(full()) };
@@ -86,6 +89,12 @@ impl NodeSink for BlockWriter<'_> {
         let crc = seal(bytes);
         let block = self.write(bytes)?;
         Ok(Reference::new(block, birth, crc))
+    }
+
+    fn waiting(&self, block: BlockNo) -> Option<Arc<[Reference]>> {
+        let from =
+            index(block.0.checked_sub(self.waiting_first.0)?).checked_mul(self.geometry.block_bytes())?;
+        self.waiting.get(from..from + self.geometry.block_bytes()).map(node_from_bytes)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::catalog::PageStore;
 use crate::defect::Defect;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::extent::{DeltaTree, Footprint, Limit, NodeSource, Settler, height_for};
+use crate::extent::{DeltaTree, Footprint, Foundation, Limit, NodeSource, Settler, height_for};
 use crate::format::{
     CatalogKey, CatalogRecord, CheckpointRecord, Garbage, Geometry, Reference, Root, Superblock, seal,
 };
@@ -38,7 +38,8 @@ pub(crate) struct Unit {
     pub(crate) parent: Option<VersionId>,
     pub(crate) limit: Limit,
     pub(crate) birth: Epoch,
-    /// The tree under the delta.
+    /// What lies under the delta, and the tree that it is.
+    pub(crate) foundation: Arc<Foundation>,
     pub(crate) base: Root,
     pub(crate) delta: DeltaTree,
     /// Deleted before it was ever settled, and without children: its delta is dropped instead.
@@ -104,8 +105,8 @@ impl Checkpointer {
         let (roots, garbage) = settle_units(&frozen, nodes, &mut writer, &mut dropped)?;
         patch_records(&mut frozen.records, &roots, &garbage);
         self.write_catalog(&frozen.records, nodes, &mut writer, &mut dropped)?;
+        writer.finish()?; // what it did not use may be all that is left
         let (record_run, zones) = self.reserve_record(space)?;
-        writer.finish()?;
         dropped.extend(self.record_run.iter().flat_map(|run| (0..run.count).map(|at| run.first.plus(at))));
 
         self.tables.grow(zones);
@@ -209,10 +210,15 @@ fn settle_units(
 ) -> Result<(SettledRoots, Vec<Garbage>)> {
     let mut roots = Vec::with_capacity(frozen.units.len());
     let mut garbage = Vec::new();
-    let mut settled: HashMap<VersionId, (Root, &DeltaTree)> = HashMap::new();
+    let mut settled: HashMap<VersionId, (Root, &Unit)> = HashMap::new();
     for unit in &frozen.units {
-        let parent = unit.parent.and_then(|parent| settled.get(&parent));
-        let (base, older) = parent.map_or((unit.base, None), |(root, delta)| (*root, Some(*delta)));
+        // A unit that was split off its parent since the last checkpoint has the parent's foundation, and its delta
+        // holds all that the parent's does. A version that the collector trims has a tree of its own.
+        let parent = unit
+            .parent
+            .and_then(|parent| settled.get(&parent))
+            .filter(|(_, parent)| Arc::ptr_eq(&parent.foundation, &unit.foundation));
+        let (base, older) = parent.map_or((unit.base, None), |(root, parent)| (*root, Some(&parent.delta)));
         let root = if unit.is_abandoned {
             drop_delta(unit, older, dropped);
             base
@@ -226,7 +232,7 @@ fn settle_units(
         };
         roots.push((unit.target, root));
         if let Target::Version(id) = unit.target {
-            settled.insert(id, (root, &unit.delta));
+            settled.insert(id, (root, unit));
         }
     }
     Ok((roots, garbage))
@@ -292,7 +298,7 @@ pub(crate) fn read_catalog(
 ) -> Result<(Root, Vec<Vec<CatalogRecord>>)> {
     let root = Root { reference: record.catalog_root, height: record.catalog_height, mapped: 0 };
     let view = crate::extent::View {
-        foundation: crate::extent::Foundation::settled(root),
+        foundation: Foundation::settled(root),
         delta: DeltaTree::new(root.height.max(1), geometry.fanout_bits()),
     };
     let mut pages = Vec::new();

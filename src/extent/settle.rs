@@ -37,6 +37,9 @@ impl Limit {
 pub(crate) trait NodeSink {
     /// Gives the node a free block, and sees that it is on the medium before the checkpoint's sync.
     fn put(&mut self, references: &[Reference], birth: Epoch) -> Result<Reference>;
+
+    /// The node at `block`, if it was put and is not on the medium yet.
+    fn waiting(&self, block: BlockNo) -> Option<Arc<[Reference]>>;
 }
 
 /// What settling one version gave.
@@ -115,6 +118,14 @@ impl<'a> Settler<'a> {
         Ok(Settled { root: Root { reference, height, mapped }, detached: None })
     }
 
+    /// A node of the old tree, which may have been made by this very checkpoint.
+    fn node(&self, reference: Reference) -> Result<Arc<[Reference]>> {
+        match self.sink.waiting(reference.block()) {
+            Some(node) => Ok(node),
+            None => self.nodes.node(reference),
+        }
+    }
+
     /// The new reference of the subtree of `level` levels at `first`.
     fn merge(
         &mut self,
@@ -157,7 +168,7 @@ impl<'a> Settler<'a> {
     ) -> Result<Reference> {
         let span = 1u64 << ((level - 1) * walk.bits);
         let mut entries = match old {
-            Old::Here(reference) if !reference.is_hole() => self.nodes.node(reference)?.to_vec(),
+            Old::Here(reference) if !reference.is_hole() => self.node(reference)?.to_vec(),
             _ => vec![Reference::HOLE; 1 << walk.bits],
         };
         let mut changed = false;
@@ -202,7 +213,7 @@ impl<'a> Settler<'a> {
         let mut entries = if old.is_hole() {
             vec![Reference::HOLE; 1 << self.nodes.fanout_bits()]
         } else {
-            self.nodes.node(old)?.to_vec()
+            self.node(old)?.to_vec()
         };
         let mut changed = false;
         leaf.each(|at, new| {
@@ -246,7 +257,7 @@ impl<'a> Settler<'a> {
             return Ok(());
         }
         let span = 1u64 << ((level - 1) * self.nodes.fanout_bits());
-        let node = self.nodes.node(reference)?;
+        let node = self.node(reference)?;
         for (at, &child) in node.iter().enumerate() {
             self.release(child, level - 1, first + at as u64 * span)?;
         }

@@ -124,13 +124,14 @@ impl Engine {
         let base = own.view.foundation.root().expect("the checkpoint before this one is published");
         let empty = DeltaTree::new(own.view.delta.height(), state.fanout_bits);
         let delta = std::mem::replace(&mut own.view.delta, empty);
+        let view = View { foundation: own.view.foundation.clone(), delta: delta.clone() };
         if !delta.is_empty() {
-            own.view.foundation = Foundation::settling(delta.clone(), base);
+            own.view.foundation = Foundation::settling(delta, base);
             settling.push((head.id, own.view.foundation.clone()));
         }
         state.catalog.touch(CatalogKey::Disk(head.id));
         let target = Target::Head(head.id);
-        units.push(unit(state, target, parent, birth, (base, delta)));
+        units.push(unit(state, target, parent, birth, (view, base)));
     }
 
     /// The checkpoint is durable: everybody sees its trees from now on, and what it dropped may go.
@@ -181,10 +182,10 @@ fn frozen_versions(state: &State) -> Vec<Unit> {
 
 fn frozen_version(state: &State, id: VersionId) -> Option<Unit> {
     let version = state.catalog.versions.get(&id)?;
-    let View { foundation, delta } = state.unsettled.get(&id)?.clone();
-    let base = foundation.root().expect("the checkpoint before this one is published");
+    let view = state.unsettled.get(&id)?.clone();
+    let base = view.foundation.root().expect("the checkpoint before this one is published");
     let is_abandoned = version.snapshot.is_none() && state.catalog.lineage.child_count(id) == 0;
-    let unit = unit(state, Target::Version(id), version.parent, version.birth, (base, delta));
+    let unit = unit(state, Target::Version(id), version.parent, version.birth, (view, base));
     Some(Unit { is_abandoned, ..unit })
 }
 
@@ -193,8 +194,17 @@ fn unit(
     target: Target,
     parent: Option<VersionId>,
     birth: crate::units::Epoch,
-    (base, delta): (Root, DeltaTree),
+    (View { foundation, delta }, base): (View, Root),
 ) -> Unit {
     let (below, above, split) = state.catalog.limits_below(parent);
-    Unit { target, parent, limit: Limit { below, above, split }, birth, base, delta, is_abandoned: false }
+    Unit {
+        target,
+        parent,
+        limit: Limit { below, above, split },
+        birth,
+        foundation,
+        base,
+        delta,
+        is_abandoned: false,
+    }
 }

@@ -9,7 +9,7 @@ use crate::table::{Column, Table};
 #[derive(Serialize)]
 struct Report {
     clean: bool,
-    blocks_checked: u64,
+    blocks_in_use: u64,
     count: usize,
     results: Vec<Defect>,
 }
@@ -23,24 +23,23 @@ struct Defect {
 pub(crate) fn run(session: &Session) -> Result<(), Failure> {
     let report = cowblk::check(session.path()?)?;
     let defects: Vec<Defect> = report
-        .defects
+        .findings
         .iter()
-        .map(|finding| Defect { code: finding.code, message: finding.to_string() })
+        .map(|finding| Defect { code: finding.code(), message: finding.to_string() })
         .collect();
     let clean = report.is_clean();
-    let view =
-        Report { clean, blocks_checked: report.blocks_checked, count: defects.len(), results: defects };
+    let view = Report { clean, blocks_in_use: report.blocks_in_use, count: defects.len(), results: defects };
     session.output.item(&view, &sentence(&view))?;
     if clean { Ok(()) } else { Err(Failure::new(Kind::Defects, "the store has defects")) }
 }
 
 fn sentence(report: &Report) -> String {
     if report.clean {
-        return format!("clean: {} blocks checked, no defects", report.blocks_checked);
+        return format!("clean: {} blocks in use, no defects", report.blocks_in_use);
     }
     let mut table = Table::new([Column::Left("CODE"), Column::Left("DEFECT")]);
     for defect in &report.results {
         table.row([defect.code.to_owned(), defect.message.clone()]);
     }
-    format!("{table}{} blocks checked, {} defects", report.blocks_checked, report.count)
+    format!("{table}{} blocks in use, {} defects", report.blocks_in_use, report.count)
 }
