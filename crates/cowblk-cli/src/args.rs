@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
 
-use crate::{demo, disk, init, server, sizes, snapshot};
+use crate::{check, demo, disk, init, server, sizes, snapshot};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -78,10 +78,7 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  cowblk --store pool.cow collect")]
     Collect,
     /// Audit the whole store; exit code 1 and a list of defects if it is not clean
-    #[command(
-        after_help = "Examples:\n  cowblk --store pool.cow check\n  cowblk --store pool.cow --json check"
-    )]
-    Check,
+    Check(check::Arguments),
     /// Show a snapshot, a disaster and a restore in a temporary store, with what each step cost
     Demo(demo::Arguments),
     /// Print a completion script for a shell

@@ -1,45 +1,124 @@
 //! `cowblk check`: the offline audit, and its verdict as an exit code.
 
+use clap::Args;
+use cowblk::check::{CheckReport, Finding, check};
 use serde::Serialize;
 
 use crate::failure::{Failure, Kind};
+use crate::scrub::{Scrub, scrub};
 use crate::session::Session;
-use crate::table::{Column, Table};
+use crate::sizes::human;
+use crate::table::{Column, Table, printable};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cowblk --store pool.cow check
+  cowblk --store pool.cow check --data
+  cowblk --store pool.cow --json check")]
+pub(crate) struct Arguments {
+    /// Also read every block of every disk and snapshot, and compare its checksum
+    #[arg(long)]
+    data: bool,
+}
 
 #[derive(Serialize)]
-struct Report {
+struct Verdict {
     clean: bool,
-    blocks_in_use: u64,
-    count: usize,
+    /// All defects, those beyond the ones listed included.
+    count: u64,
     results: Vec<Defect>,
+    notes: Vec<String>,
+    blocks_in_use: u64,
+    nodes: u64,
+    data_blocks_mapped: u64,
+    /// Read with --data; null without.
+    data_bytes_read: Option<u64>,
 }
 
+/// One thing that is wrong.
 #[derive(Serialize)]
-struct Defect {
+pub(crate) struct Defect {
     code: &'static str,
-    message: String,
+    title: &'static str,
+    place: String,
 }
 
-pub(crate) fn run(session: &Session) -> Result<(), Failure> {
-    let report = cowblk::check(session.path()?)?;
-    let defects: Vec<Defect> = report
-        .findings
-        .iter()
-        .map(|finding| Defect { code: finding.code(), message: finding.to_string() })
-        .collect();
-    let clean = report.is_clean();
-    let view = Report { clean, blocks_in_use: report.blocks_in_use, count: defects.len(), results: defects };
-    session.output.item(&view, &sentence(&view))?;
-    if clean { Ok(()) } else { Err(Failure::new(Kind::Defects, "the store has defects")) }
+impl Defect {
+    /// What a read that met damage says about it.
+    pub(crate) fn of(error: &cowblk::Error) -> Defect {
+        let kind = error.defect();
+        let (code, title) = kind.map_or(("-", "damage"), |kind| (kind.code(), kind.title()));
+        let place = error.to_string().replace(&format!("{code} {title}: "), "");
+        Defect { code, title, place }
+    }
 }
 
-fn sentence(report: &Report) -> String {
-    if report.clean {
-        return format!("clean: {} blocks in use, no defects", report.blocks_in_use);
+impl From<Finding> for Defect {
+    fn from(finding: Finding) -> Defect {
+        Defect { code: finding.code(), title: finding.defect.title(), place: finding.place }
     }
-    let mut table = Table::new([Column::Left("CODE"), Column::Left("DEFECT")]);
-    for defect in &report.results {
-        table.row([defect.code.to_owned(), defect.message.clone()]);
+}
+
+pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
+    let mut verdict = Verdict::from(check(session.path()?)?);
+    if arguments.data {
+        match session.read(scrub) {
+            Ok(scrub) => verdict.add(scrub),
+            // The audit has said what is wrong with a store that cannot even be opened.
+            Err(failure) if failure.kind() == Kind::Corrupt && !verdict.clean => {
+                verdict.notes.push(format!("the data was not read: {failure}"));
+            }
+            Err(failure) => return Err(failure),
+        }
     }
-    format!("{table}{} blocks in use, {} defects", report.blocks_in_use, report.count)
+    session.output.item(&verdict, &verdict.text())?;
+    if verdict.clean { Ok(()) } else { Err(Failure::new(Kind::Defects, "the store has defects")) }
+}
+
+impl From<CheckReport> for Verdict {
+    fn from(report: CheckReport) -> Verdict {
+        Verdict {
+            clean: report.is_clean(),
+            count: report.findings.len() as u64 + report.findings_omitted,
+            results: report.findings.into_iter().map(Defect::from).collect(),
+            notes: report.notes,
+            blocks_in_use: report.blocks_in_use,
+            nodes: report.nodes,
+            data_blocks_mapped: report.data_blocks_mapped,
+            data_bytes_read: None,
+        }
+    }
+}
+
+impl Verdict {
+    fn add(&mut self, scrub: Scrub) {
+        self.count += scrub.defects.len() as u64 + scrub.omitted;
+        self.clean = self.count == 0;
+        self.results.extend(scrub.defects);
+        self.data_bytes_read = Some(scrub.bytes_read);
+    }
+
+    fn text(&self) -> String {
+        let mut table = Table::new([Column::Left("CODE"), Column::Left("DEFECT"), Column::Left("PLACE")]);
+        for defect in &self.results {
+            table.row([defect.code.to_owned(), defect.title.to_owned(), defect.place.clone()]);
+        }
+        let mut text = if self.results.is_empty() { String::new() } else { table.to_string() };
+        for note in &self.notes {
+            text.extend(["note: ", &printable(note), "\n"]);
+        }
+        let data = match self.data_bytes_read {
+            Some(bytes) => format!("{} of data read", human(bytes)),
+            None => "data not read".into(),
+        };
+        let Verdict { blocks_in_use, nodes, .. } = self;
+        let walked = format!("{blocks_in_use} blocks in use, {nodes} of them map nodes, {data}");
+        let end = match self.count {
+            0 => format!("clean: {walked}; no defects"),
+            1 => format!("not clean: {walked}; 1 defect"),
+            more => format!("not clean: {walked}; {more} defects, {} listed", self.results.len()),
+        };
+        text.push_str(&end);
+        text
+    }
 }

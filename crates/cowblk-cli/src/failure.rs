@@ -3,6 +3,7 @@
 //! The kinds and exit codes are a promise (`cowblk --help`, docs/operations.md): scripts match on them.
 
 use std::error::Error as _;
+use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -85,6 +86,10 @@ impl Failure {
         Failure { kind, message: message.into() }
     }
 
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// A failed system call on a file that the caller named: `doing` is a verb, as in "read".
     pub(crate) fn io(doing: &str, path: &Path, cause: &io::Error) -> Failure {
         Failure::new(kind_of(cause), format!("{doing} {}: {cause}", path.display()))
@@ -96,6 +101,12 @@ impl Failure {
             write_error(output.is_json(), self.kind.name(), &self.message);
         }
         Err(self.kind.code())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
     }
 }
 

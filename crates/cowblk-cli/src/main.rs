@@ -16,6 +16,7 @@ mod failure;
 mod init;
 mod map;
 mod output;
+mod scrub;
 mod server;
 mod session;
 mod sizes;
@@ -58,7 +59,7 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Snapshot { command } => snapshot::run(&session, command),
         Command::Status => status::run(&session),
         Command::Collect => collect::run(&session),
-        Command::Check => check::run(&session),
+        Command::Check(arguments) => check::run(&session, &arguments),
         Command::Demo(arguments) => demo::run(output, &arguments),
         Command::Completions { shell } => completions::run(shell),
     }

@@ -33,9 +33,9 @@ pub(super) fn run(path: &Path, keep: bool) -> Result<Story, Failure> {
     let closed = store.close();
     let steps = outcome?;
     closed?;
-    let report = cowblk::check(path)?;
-    if let Some(defect) = report.findings.first() {
-        return Err(Failure::new(Kind::Corrupt, format!("the check of the demo's store found: {defect}")));
+    let report = cowblk::check::check(path)?;
+    if let Some(finding) = report.findings.first() {
+        return Err(Failure::new(Kind::Corrupt, format!("the check of the demo's store found: {finding}")));
     }
     let store = keep.then(|| path.display().to_string());
     Ok(Story { steps, comparisons, blocks_checked: report.blocks_in_use, block_size, store })

@@ -22,7 +22,7 @@ use serde::Serialize;
 use crate::sizes::human;
 
 /// Bytes moved at a time.
-const CHUNK_BYTES: usize = 1 << 20;
+pub(crate) const CHUNK_BYTES: usize = 1 << 20;
 const CHUNK_ZEROS: &[u8; CHUNK_BYTES] = &[0; CHUNK_BYTES];
 
 /// What a transfer did.
@@ -86,7 +86,7 @@ impl Digest {
 }
 
 /// Cuts a byte range into places and lengths of at most [`CHUNK_BYTES`].
-fn chunks(range: std::ops::Range<u64>) -> impl Iterator<Item = (u64, usize)> {
+pub(crate) fn chunks(range: std::ops::Range<u64>) -> impl Iterator<Item = (u64, usize)> {
     let step = CHUNK_BYTES;
     range.clone().step_by(step).map(move |at| {
         let rest = usize::try_from(range.end - at).unwrap_or(usize::MAX);

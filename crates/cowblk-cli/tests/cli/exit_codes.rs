@@ -137,9 +137,9 @@ fn a_flipped_bit_in_a_block_is_7_when_read_and_1_when_checked() {
     let target = bench.argument("out");
     assert_fails(&bench.run(["disk", "export", "web/vda", &target]), 7, "");
     assert!(!bench.path("out").exists(), "half an image is left behind");
-    let check = bench.run(["check"]);
+    let check = bench.run(["check", "--data"]);
     assert_eq!(check.code, 1, "{check:?}");
-    assert!(check.text().contains("1 defects"), "{check:?}");
+    assert!(check.text().contains("D013") && check.text().contains("; 1 defect\n"), "{check:?}");
 }
 
 #[test]

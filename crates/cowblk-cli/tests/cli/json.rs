@@ -89,7 +89,19 @@ fn status_and_check_are_objects() {
         assert!(!status[key].is_null(), "{key} in {status}");
     }
     let check = bench.json(["check"]);
-    assert_eq!(keys(&check), ["blocks_checked", "clean", "count", "results"]);
+    assert_eq!(
+        keys(&check),
+        [
+            "blocks_in_use",
+            "clean",
+            "count",
+            "data_blocks_mapped",
+            "data_bytes_read",
+            "nodes",
+            "notes",
+            "results"
+        ]
+    );
     assert_eq!(check["clean"], true);
 }
 
