@@ -1,5 +1,6 @@
 //! The auditor on stores that the engine made: clean after any history and at any moment of it, and no
 //! damage that it lets pass without a word.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use cowblk::check::{CheckReport, check, check_device};
 use cowblk::device::{Device, MemoryDevice};
