@@ -395,6 +395,13 @@ fn a_tree_that_is_too_high_is_found_and_not_followed() {
 }
 
 #[test]
+fn an_empty_tree_is_not_too_high_either() {
+    let (mut image, _) = lineage();
+    image.disk(5, None, 12, root(Reference::HOLE, u32::MAX, 0));
+    assert_found(image.finish(), &[Defect::Reference]);
+}
+
+#[test]
 fn a_tree_that_maps_beyond_the_largest_disk_is_found() {
     let mut image = Image::new();
     let data = image.data(12);
