@@ -1,5 +1,6 @@
 //! The auditor on stores that the engine made: clean after any history and at any moment of it, and no
 //! damage that it lets pass without a word.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use cowblk::device::{Device, MemoryDevice};
 use cowblk::{CheckReport, check, check_device};
@@ -183,9 +184,9 @@ fn sound() -> Vec<u8> {
     let store = Store::create_on(device.clone(), options()).unwrap();
     let server = store.create_server("web").unwrap();
     let disk = server.create_disk("vda", DISK_BLOCKS * BLOCK).unwrap();
-    disk.write_at(&[7; 60 * 4096], 0).unwrap();
+    disk.write_at(&vec![7; 60 * 4096], 0).unwrap();
     server.snapshot("before", "").unwrap();
-    disk.write_at(&[8; 30 * 4096], 20 * BLOCK).unwrap();
+    disk.write_at(&vec![8; 30 * 4096], 20 * BLOCK).unwrap();
     drop((disk, server));
     store.close().unwrap();
     device.to_bytes()

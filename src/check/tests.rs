@@ -395,6 +395,13 @@ fn a_tree_that_is_too_high_is_found_and_not_followed() {
 }
 
 #[test]
+fn an_empty_tree_is_not_too_high_either() {
+    let (mut image, _) = lineage();
+    image.disk(5, None, 12, root(Reference::HOLE, u32::MAX, 0));
+    assert_found(image.finish(), &[Defect::Reference]);
+}
+
+#[test]
 fn a_tree_that_maps_beyond_the_largest_disk_is_found() {
     let mut image = Image::new();
     let data = image.data(12);
@@ -691,11 +698,10 @@ fn the_journal_of_a_store_that_was_closed_is_not_looked_at() {
 
 #[test]
 fn sealed_records_that_make_no_sense_are_found() {
-    let nonsense: [fn(&mut BatchBuilder); 4] = [
+    let nonsense: [fn(&mut BatchBuilder); 3] = [
         |builder| builder.map(DiskId(2), DiskBlock(7), BlockNo(3), Epoch(12), &[1]),
         |builder| builder.map(DiskId(2), DiskBlock(1 << 60), BlockNo(60), Epoch(12), &[1]),
         |builder| builder.clear(DiskId(2), DiskBlock(7), u64::MAX),
-        |builder| builder.event(&Event::Grow { zones: 1 }),
     ];
     for add in nonsense {
         let mut builder = BatchBuilder::default();
@@ -704,6 +710,31 @@ fn sealed_records_that_make_no_sense_are_found() {
         finished.batch(0, (FIRST_SEQUENCE, TERM, FIRST_SEQUENCE - 1), &mut builder);
         assert_found(finished, &[Defect::JournalRecord]);
     }
+}
+
+#[test]
+fn a_batch_that_says_that_it_was_durable_itself_is_found() {
+    let (image, _) = lineage();
+    let mut builder = mapped(&image);
+    let mut finished = image.finish();
+    finished.batch(0, (FIRST_SEQUENCE, TERM, FIRST_SEQUENCE), &mut builder);
+    assert_found(finished, &[Defect::JournalRecord]);
+}
+
+#[test]
+fn a_growth_that_the_checkpoint_counts_already_is_possible() {
+    let mut builder = BatchBuilder::default();
+    builder.event(&Event::Grow { zones: 2 });
+    let mut finished = lineage().0.finish();
+    finished.batch(0, (FIRST_SEQUENCE, TERM, FIRST_SEQUENCE - 1), &mut builder);
+    assert_clean(finished);
+}
+
+#[test]
+fn a_hidden_version_may_map_beyond_its_size() {
+    let (mut image, _) = merging(0);
+    version_mut(&mut image).size_bytes = 4096;
+    assert_clean(image.finish());
 }
 
 #[test]

@@ -117,10 +117,7 @@ impl<'a> Walk<'a> {
     /// Follows a tree whose topmost reference stands at `first`.
     pub(super) fn tree(&mut self, tree: &Tree, root: (Reference, u32), first: u64) -> Subtree {
         let (reference, height) = root;
-        if reference.is_hole() {
-            return Subtree::EMPTY;
-        }
-        if height == 0 || height > MAP_HEIGHT_MAX {
+        if height > MAP_HEIGHT_MAX || (height == 0 && !reference.is_hole()) {
             return self.lose(Defect::Reference, format!("{}: a tree of {height} levels", tree.name));
         }
         self.subtree(tree, reference, height, first)
