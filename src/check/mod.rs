@@ -51,7 +51,9 @@ use walk::{Forest, Walk};
 /// # Errors
 /// As [`FileDevice::open`], and as [`check_device`].
 pub fn check(path: impl AsRef<Path>) -> Result<CheckReport> {
-    check_device(&FileDevice::open(path.as_ref(), Access::ReadOnly)?)
+    let path = path.as_ref();
+    check_device(&FileDevice::open(path, Access::ReadOnly)?)
+        .map_err(|error| error.while_doing(format_args!("cannot check {}", path.display())))
 }
 
 /// Checks the store on `device`. Memory as for [`check`].

@@ -153,9 +153,12 @@ impl Checkpointer {
             let count = blocks_for(space.zones() + 1);
             let run = space.take_exactly(count)?.ok_or_else(super::block_writer::full)?;
             let zones = space.zones();
-            if blocks_for(zones) <= count {
-                space.used(run);
-                return Ok((run, zones));
+            let needed = blocks_for(zones);
+            if needed <= count {
+                let used = BlockRun { count: needed, ..run };
+                space.used(used);
+                space.give_back(BlockRun { first: used.end(), count: count - needed });
+                return Ok((used, zones));
             }
             space.give_back(run);
         }

@@ -2,11 +2,11 @@
 //!
 //! Floor 1. Opening takes the lock that keeps two processes from writing one store.
 //!
-//! F1  Nobody holds a writable `FileDevice` while another process has the same file open through this library:
+//! L1  Nobody holds a writable `FileDevice` while another process has the same file open through this library:
 //!     an exclusive lock over the whole file for writing, a shared one for reading, held until drop.
-//! F2  The length that was reported never shrinks while the device is open: only `create` truncates, under the
+//! L2  The length that was reported never shrinks while the device is open: only `create` truncates, under the
 //!     exclusive lock and before anybody saw a length.
-//! F3  What `create` makes is found again after a crash: the file and the directory that names it are synced.
+//! L3  What `create` makes is found again after a crash: the file and the directory that names it are synced.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};

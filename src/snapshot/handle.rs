@@ -188,7 +188,13 @@ impl SnapshotDisk {
     /// `OutOfRange` past the end, `Corrupt` for a block that fails its checksum, `NotFound` once the
     /// snapshot was deleted, `Io`.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        self.shared.read(&Source::Version(self.id), buf, offset)
+        self.shared.read(&Source::Version(self.id), buf, offset).map_err(|error| {
+            let state = self.shared.state();
+            let Ok(version) = state.shown(self.id) else { return error };
+            let shown = version.snapshot.and_then(|id| state.snapshot(id).ok());
+            let snapshot = shown.map_or("", |snapshot| &snapshot.name);
+            error.while_doing(format_args!("read disk {}@{snapshot}", version.disk_name))
+        })
     }
 
     /// The extents of a range of bytes: where data is and where holes are.

@@ -11,7 +11,7 @@ use crate::commit::{Checkpointer, Committed, Flushed, Frozen, Lead, Taken, Targe
 use crate::error::Result;
 use crate::extent::{DeltaTree, Footprint, Foundation, Limit, View};
 use crate::format::{CatalogKey, Root};
-use crate::units::{DiskId, VersionId};
+use crate::units::VersionId;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,7 @@ struct Freeze {
     frozen: Frozen,
     taken: Option<Taken>,
     /// The foundations that become settled when the checkpoint is durable.
-    settling: Vec<(DiskId, Arc<Foundation>)>,
+    settling: Vec<(Target, Arc<Foundation>)>,
     footprint: Footprint,
 }
 
@@ -83,8 +83,8 @@ impl Engine {
     fn freeze(&self, lead: &Lead<'_>, checkpointer: &Checkpointer, is_last: bool) -> Freeze {
         let mut guard = self.state.write();
         let state = &mut *guard;
-        let mut units = frozen_versions(state);
         let mut settling = Vec::new();
+        let mut units = freeze_versions(state, &mut settling);
         for head in std::mem::take(&mut *self.touched.lock()) {
             self.freeze_head(state, &head, &mut units, &mut settling);
         }
@@ -113,7 +113,7 @@ impl Engine {
         state: &mut State,
         head: &Arc<Head>,
         units: &mut Vec<Unit>,
-        settling: &mut Vec<(DiskId, Arc<Foundation>)>,
+        settling: &mut Vec<(Target, Arc<Foundation>)>,
     ) {
         let mut guard = head.state.write();
         let own = &mut *guard;
@@ -127,7 +127,7 @@ impl Engine {
         let view = View { foundation: own.view.foundation.clone(), delta: delta.clone() };
         if !delta.is_empty() {
             own.view.foundation = Foundation::settling(delta, base);
-            settling.push((head.id, own.view.foundation.clone()));
+            settling.push((Target::Head(head.id), own.view.foundation.clone()));
         }
         state.catalog.touch(CatalogKey::Disk(head.id));
         let target = Target::Head(head.id);
@@ -135,15 +135,15 @@ impl Engine {
     }
 
     /// The checkpoint is durable: everybody sees its trees from now on, and what it dropped may go.
-    fn publish(&self, committed: Committed, settling: Vec<(DiskId, Arc<Foundation>)>, footprint: Footprint) {
+    fn publish(&self, committed: Committed, settling: Vec<(Target, Arc<Foundation>)>, footprint: Footprint) {
         {
             let mut state = self.state.write();
             for &(target, root) in &committed.roots {
                 settle_record(&mut state, target, root);
             }
             let roots: HashMap<Target, Root> = committed.roots.into_iter().collect();
-            for (id, foundation) in settling {
-                foundation.settle(roots[&Target::Head(id)]);
+            for (target, foundation) in settling {
+                foundation.settle(roots[&target]);
             }
             for garbage in committed.garbage {
                 state.catalog.garbage.insert(garbage.id, garbage);
@@ -173,20 +173,29 @@ fn settle_record(state: &mut State, target: Target, root: Root) {
     }
 }
 
-/// Units for all versions that are not settled, from the oldest on.
-fn frozen_versions(state: &State) -> Vec<Unit> {
+/// Units for all versions that are not settled, from the oldest on. A head that takes over such a version while
+/// the checkpoint is under way shares its foundation, and sees it settled with all others.
+fn freeze_versions(state: &mut State, settling: &mut Vec<(Target, Arc<Foundation>)>) -> Vec<Unit> {
     let mut ids: Vec<VersionId> = state.unsettled.keys().copied().collect();
     ids.sort_by_key(|id| (state.catalog.epoch_of(Some(*id)), *id));
-    ids.iter().filter_map(|id| frozen_version(state, *id)).collect()
+    ids.iter().filter_map(|id| freeze_version(state, *id, settling)).collect()
 }
 
-fn frozen_version(state: &State, id: VersionId) -> Option<Unit> {
+fn freeze_version(
+    state: &mut State,
+    id: VersionId,
+    settling: &mut Vec<(Target, Arc<Foundation>)>,
+) -> Option<Unit> {
     let version = state.catalog.versions.get(&id)?;
-    let view = state.unsettled.get(&id)?.clone();
-    let base = view.foundation.root().expect("the checkpoint before this one is published");
+    let (parent, birth) = (version.parent, version.birth);
     let is_abandoned = version.snapshot.is_none() && state.catalog.lineage.child_count(id) == 0;
-    let unit = unit(state, Target::Version(id), version.parent, version.birth, (view, base));
-    Some(Unit { is_abandoned, ..unit })
+    let own = state.unsettled.get_mut(&id)?;
+    let base = own.foundation.root().expect("the checkpoint before this one is published");
+    let empty = DeltaTree::new(own.delta.height(), state.fanout_bits);
+    let below = Foundation::settling(own.delta.clone(), base);
+    settling.push((Target::Version(id), below.clone()));
+    let view = std::mem::replace(own, View { foundation: below, delta: empty });
+    Some(Unit { is_abandoned, ..unit(state, Target::Version(id), parent, birth, (view, base)) })
 }
 
 fn unit(

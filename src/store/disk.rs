@@ -37,6 +37,14 @@ impl Disk {
         Ok(Self { shared: shared.clone(), head })
     }
 
+    /// The error, with the disk that it is about.
+    fn said(&self, doing: &str, error: Error) -> Error {
+        let state = self.shared.state.read();
+        let Ok(record) = state.disk(self.id()) else { return error };
+        let server = state.server(record.server).map_or("", |server| &server.name);
+        error.while_doing(format_args!("{doing} disk {server}/{}", record.name))
+    }
+
     fn source(&self) -> Source {
         Source::Head(self.head.clone())
     }
@@ -81,7 +89,7 @@ impl Disk {
     /// `OutOfRange` past the end, `Corrupt` for a block that fails its checksum, `NotFound` once the disk
     /// was deleted, `Io`.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        self.shared.read(&self.source(), buf, offset)
+        self.shared.read(&self.source(), buf, offset).map_err(|error| self.said("read", error))
     }
 
     /// Writes `buf` at `offset` (bytes). It is durable after the next [`flush`](Disk::flush). Blocks of
@@ -90,7 +98,7 @@ impl Disk {
     /// # Errors
     /// `OutOfRange` past the end, `Full`, `ReadOnly`, `Halted`, `NotFound` once the disk was deleted.
     pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
-        self.shared.write(&self.head, buf, offset)
+        self.shared.write(&self.head, buf, offset).map_err(|error| self.said("write", error))
     }
 
     /// Makes all that returned before this call durable (FLUSH), on all disks of the store.
@@ -106,7 +114,7 @@ impl Disk {
     /// # Errors
     /// Those of [`write_at`](Disk::write_at).
     pub fn discard(&self, offset: u64, len: u64) -> Result<()> {
-        self.shared.discard(&self.head, offset, len)
+        self.shared.discard(&self.head, offset, len).map_err(|error| self.said("discard", error))
     }
 
     /// Makes a range read as zeros (WRITE ZEROES). Its whole blocks take no space afterwards.
@@ -114,7 +122,7 @@ impl Disk {
     /// # Errors
     /// Those of [`write_at`](Disk::write_at).
     pub fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
-        self.shared.discard(&self.head, offset, len)
+        self.shared.discard(&self.head, offset, len).map_err(|error| self.said("discard", error))
     }
 
     /// Changes the size (a multiple of 512). Growing is free.
@@ -122,15 +130,16 @@ impl Disk {
     /// # Errors
     /// `Invalid` if data would be cut off: discard it first.
     pub fn resize(&self, size_bytes: u64) -> Result<()> {
-        check_size(size_bytes)?;
+        check_size(size_bytes).map_err(|error| self.said("resize", error))?;
         let old = self.size_bytes();
         if size_bytes < old {
-            self.refuse_to_cut_data(size_bytes, old)?;
+            self.refuse_to_cut_data(size_bytes, old).map_err(|error| self.said("resize", error))?;
         }
-        self.shared.execute(|state| {
+        let planned = self.shared.execute(|state| {
             state.disk(self.id())?;
             Ok(Event::ResizeDisk { id: self.id(), size_bytes })
-        })?;
+        });
+        planned.map_err(|error| self.said("resize", error))?;
         Ok(())
     }
 

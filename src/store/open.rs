@@ -267,8 +267,19 @@ fn geometry_of(options: &Options) -> Result<Geometry> {
     let block_size = options.block_size.max(1);
     let zone_blocks = options.zone_blocks.unwrap_or_else(|| zone_blocks_default(block_size));
     let journal_blocks = options.journal_bytes.div_ceil(u64::from(block_size));
-    Geometry::new(options.block_size, zone_blocks, journal_blocks)
-        .map_err(|wrong| Error::new(ErrorKind::Invalid, wrong))
+    let geometry = Geometry::new(options.block_size, zone_blocks, journal_blocks)
+        .map_err(|wrong| Error::new(ErrorKind::Invalid, wrong))?;
+    if geometry.length_bytes(1) > options.max_bytes { Err(too_small(&geometry)) } else { Ok(geometry) }
+}
+
+fn too_small(geometry: &Geometry) -> Error {
+    let least = geometry.length_bytes(1);
+    Error::new(
+        ErrorKind::Invalid,
+        format!(
+            "a store with these options needs at least {least} bytes; make the journal or the zones smaller"
+        ),
+    )
 }
 
 /// About 64 MiB, and, where refcount pages are small beside that, whole pages: that wastes least.

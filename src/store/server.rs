@@ -164,7 +164,7 @@ impl Server {
     /// `Invalid` for the name or the size (a multiple of 512), `Exists` if the name is taken.
     pub fn create_disk(&self, name: &str, size_bytes: u64) -> Result<Disk> {
         check_name("disk", name)?;
-        check_size(size_bytes)?;
+        check_size(size_bytes).map_err(|error| error.while_doing(format_args!("create disk {name:?}")))?;
         let event = self.shared.execute(|state| {
             let server = state.server(self.id)?;
             if let Some(taken) = state.catalog.disk_named(self.id, name) {

@@ -1,7 +1,7 @@
 //! `cowblk check`: the offline audit, and its verdict as an exit code.
 
 use clap::Args;
-use cowblk::check::{CheckReport, Finding, check};
+use cowblk::{CheckReport, Finding, check};
 use serde::Serialize;
 
 use crate::failure::{Failure, Kind};

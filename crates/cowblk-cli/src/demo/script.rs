@@ -33,7 +33,7 @@ pub(super) fn run(path: &Path, keep: bool) -> Result<Story, Failure> {
     let closed = store.close();
     let steps = outcome?;
     closed?;
-    let report = cowblk::check::check(path)?;
+    let report = cowblk::check(path)?;
     if let Some(finding) = report.findings.first() {
         return Err(Failure::new(Kind::Corrupt, format!("the check of the demo's store found: {finding}")));
     }
