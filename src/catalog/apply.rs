@@ -11,7 +11,8 @@ use crate::format::{
     CatalogKey, CatalogRecord, DiskRecord, Event, NewVersion, Root, ServerRecord, SnapshotKind,
     SnapshotRecord, VersionRecord,
 };
-use crate::units::{DiskId, Epoch, SnapshotId, VersionId};
+use crate::limits::{DISK_BYTES_MAX, EPOCH_MAX};
+use crate::units::{DiskId, Epoch, ServerId, SnapshotId, VersionId};
 
 /// Name of the snapshot that a restore makes of what it replaces.
 const BEFORE_RESTORE_NAME: &str = "before-restore";
@@ -19,6 +20,7 @@ const BEFORE_RESTORE_NAME: &str = "before-restore";
 impl Catalog {
     /// Applies an event. An error means that the journal holds an event that its own history forbids.
     pub(crate) fn apply(&mut self, event: &Event) -> Result<()> {
+        self.refuse_impossible(event)?;
         match event {
             Event::Grow { .. } => {}
             Event::CreateServer { id, name, created_at } => {
@@ -84,6 +86,48 @@ impl Catalog {
             }
         }
         Ok(())
+    }
+
+    /// Refuses an event whose ids are taken or unknown, or whose numbers no store comes to: only a
+    /// forged journal holds one.
+    fn refuse_impossible(&self, event: &Event) -> Result<()> {
+        let fresh = |id: u64| id >= self.next_id && id < u64::MAX;
+        let fits = |epoch: &Epoch, versions: &[NewVersion]| {
+            let mut next = self.next_id;
+            epoch.0 > self.epoch.0
+                && epoch.0 < EPOCH_MAX
+                && versions.iter().all(|new| {
+                    let in_order = new.version.0 >= next && new.version.0 < u64::MAX;
+                    next = new.version.0.saturating_add(1);
+                    in_order && self.disks.contains_key(&new.disk)
+                })
+        };
+        let known = |server: &ServerId| self.servers.contains_key(server);
+        let is_possible = match event {
+            Event::Grow { .. } => true,
+            Event::CreateServer { id, .. } => fresh(id.0),
+            Event::DeleteServer { id, epoch, versions } => known(id) && fits(epoch, versions),
+            Event::CreateDisk { id, server, size_bytes, birth, .. } => {
+                fresh(id.0) && known(server) && *size_bytes <= DISK_BYTES_MAX && fits(birth, &[])
+            }
+            Event::DeleteDisk { id, epoch, version } => {
+                fits(epoch, &[NewVersion { disk: *id, version: *version }])
+            }
+            Event::ResizeDisk { id, size_bytes } => {
+                self.disks.contains_key(id) && *size_bytes <= DISK_BYTES_MAX
+            }
+            Event::Snapshot { id, server, epoch, versions, .. } => {
+                fresh(id.0) && known(server) && fits(epoch, versions)
+            }
+            Event::DeleteSnapshot { id } => self.snapshots.contains_key(id),
+            Event::Restore { snapshot, replaced, epoch, versions, .. } => {
+                fresh(replaced.0) && self.snapshots.contains_key(snapshot) && fits(epoch, versions)
+            }
+        };
+        if is_possible {
+            return Ok(());
+        }
+        Err(Error::corrupt(Defect::JournalRecord, format!("the catalog forbids {event:?}")))
     }
 
     /// Ids and epochs up to those of an event are given out.

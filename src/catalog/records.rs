@@ -6,9 +6,10 @@ use super::lineage::{Child, Lineage};
 use crate::defect::Defect;
 use crate::error::{Error, Result};
 use crate::format::{
-    CatalogKey, CatalogRecord, Collection, DiskRecord, Garbage, ServerRecord, SnapshotKind, SnapshotRecord,
-    VersionRecord,
+    CatalogKey, CatalogRecord, Collection, DiskRecord, Garbage, Geometry, Root, ServerRecord, SnapshotKind,
+    SnapshotRecord, VersionRecord,
 };
+use crate::limits::{BLOCK_NO_MAX, DISK_BYTES_MAX, EPOCH_MAX};
 use crate::units::{DiskId, Epoch, ServerId, SnapshotId, VersionId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +31,23 @@ pub(crate) struct Catalog {
     pub(crate) next_id: u64,
 }
 
+/// Whether a record's numbers are ones that a store can come to hold.
+fn is_possible(record: &CatalogRecord, geometry: &Geometry) -> bool {
+    let root = |root: &Root| {
+        geometry.is_map_height(root.height)
+            && root.mapped <= BLOCK_NO_MAX
+            && root.reference.birth().0 <= EPOCH_MAX
+    };
+    match record {
+        CatalogRecord::Server(_) | CatalogRecord::Snapshot(_) | CatalogRecord::Collection(_) => true,
+        CatalogRecord::Disk(disk) => root(&disk.root) && disk.size_bytes <= DISK_BYTES_MAX,
+        CatalogRecord::Version(version) => root(&version.root) && version.size_bytes <= DISK_BYTES_MAX,
+        CatalogRecord::Garbage(garbage) => {
+            geometry.is_map_height(garbage.height) && garbage.first.0 <= BLOCK_NO_MAX && garbage.id < u64::MAX
+        }
+    }
+}
+
 /// What one server has.
 #[derive(Default)]
 struct Belongings {
@@ -39,10 +57,20 @@ struct Belongings {
 
 impl Catalog {
     /// The catalog with these records, as a checkpoint left them.
-    pub(crate) fn load(records: Vec<CatalogRecord>, epoch: Epoch, next_id: u64) -> Result<Self> {
+    pub(crate) fn load(
+        records: Vec<CatalogRecord>,
+        (epoch, next_id): (Epoch, u64),
+        geometry: &Geometry,
+    ) -> Result<Self> {
         let mut catalog = Self { epoch, next_id: next_id.max(1), ..Self::default() };
         for record in records {
             let key = record.key();
+            if !is_possible(&record, geometry) {
+                return Err(Error::corrupt(
+                    Defect::CatalogRecord,
+                    format!("{key:?} holds an impossible number"),
+                ));
+            }
             if catalog.put(record) {
                 return Err(Error::corrupt(Defect::CatalogRecord, format!("{key:?} stands twice")));
             }

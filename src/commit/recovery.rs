@@ -64,14 +64,11 @@ pub(crate) fn recover(
         let records = batch.records().ok_or_else(|| {
             Error::corrupt(Defect::JournalRecord, format!("batch {sequence} is sealed but does not decode"))
         })?;
-        let runs: Vec<_> = records.iter().filter_map(inline_run).collect();
-        if runs.iter().any(|run| inline.within(*run).next().is_some()) {
-            return Err(Error::corrupt(
-                Defect::JournalRecord,
-                format!("batch {sequence} carries a block twice"),
-            ));
-        }
-        for run in runs {
+        for run in records.iter().filter_map(inline_run) {
+            if inline.within(run).next().is_some() {
+                let place = format!("batch {sequence} carries block {} twice", run.first);
+                return Err(Error::corrupt(Defect::JournalRecord, place));
+            }
             inline.insert(run);
         }
         if sequence > durable && !reader.data_is_whole(&records, &inline)? {

@@ -122,6 +122,9 @@ pub(crate) fn read_checkpoint(
         return Err(damaged("its seal does not match"));
     }
     let record = CheckpointRecord::decode(&bytes).ok_or_else(|| damaged("it makes no sense"))?;
+    if !geometry.is_map_height(record.catalog_height) {
+        return Err(damaged("its catalog map is impossibly high"));
+    }
     if record.zones > geometry.zones_in(BLOCK_NO_MAX * u64::from(geometry.block_size()) / 2)
         || wide(record.groups.len()) != geometry.groups_for(record.zones)
     {

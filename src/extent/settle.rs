@@ -5,7 +5,8 @@
 
 use super::delta::{DeltaNode, DeltaTree, LeafDelta};
 use super::nodes::NodeSource;
-use crate::error::Result;
+use crate::defect::Defect;
+use crate::error::{Error, Result};
 use crate::format::{Reference, Root};
 use crate::units::{BlockNo, DiskBlock, Epoch, index};
 use std::sync::Arc;
@@ -113,8 +114,11 @@ impl<'a> Settler<'a> {
         };
         let walk = Walk { base, bits: self.nodes.fanout_bits() };
         let reference = self.merge(walk, (height, 0), old, node, older)?;
-        let mapped = base.mapped.checked_add_signed(self.mapped);
-        let mapped = mapped.expect("a map never holds fewer references than none");
+        let mapped = base.mapped.checked_add_signed(self.mapped).ok_or_else(|| {
+            let place =
+                format!("the map at block {} says {} and holds more", base.reference.block(), base.mapped);
+            Error::corrupt(Defect::MappedCount, place)
+        })?;
         Ok(Settled { root: Root { reference, height, mapped }, detached: None })
     }
 

@@ -86,6 +86,17 @@ impl Geometry {
         (self.block_size / narrow(REFERENCE_BYTES)).trailing_zeros()
     }
 
+    /// The most levels that a map can have: those of the largest disk.
+    pub(crate) fn map_height_max(&self) -> u32 {
+        let blocks = limits::DISK_BYTES_MAX / u64::from(self.block_size);
+        blocks.ilog2().div_ceil(self.fanout_bits())
+    }
+
+    /// Whether a map can have so many levels.
+    pub(crate) fn is_map_height(&self, height: u32) -> bool {
+        height <= self.map_height_max()
+    }
+
     /// The first byte of a block.
     pub(crate) fn offset_bytes(&self, block: BlockNo) -> u64 {
         block.0 * u64::from(self.block_size)

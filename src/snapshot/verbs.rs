@@ -6,6 +6,7 @@ use super::handle::Snapshot;
 use crate::catalog::{check_description, check_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Event, SnapshotKind, SnapshotRecord};
+use crate::limits::DISKS_PER_SERVER_MAX;
 use crate::store::{NextIds, Server, State, Store};
 use crate::units::{DiskId, SnapshotId};
 
@@ -110,6 +111,14 @@ impl Server {
                 return Err(Error::new(ErrorKind::NotFound, message));
             }
             let disks = disks_to_replace(state, snapshot)?;
+            let others = state.catalog.disks_of(self.id).len() - disks.len();
+            if others + snapshot.versions.len() > DISKS_PER_SERVER_MAX {
+                let message = format!(
+                    "the server would have {} disks, and can have {DISKS_PER_SERVER_MAX}: delete some that were made since",
+                    others + snapshot.versions.len()
+                );
+                return Err(Error::new(ErrorKind::Invalid, message));
+            }
             let mut next = NextIds::new(state)?;
             let replaced = SnapshotId(next.id());
             let versions = disks.into_iter().map(|disk| next.version(disk)).collect();

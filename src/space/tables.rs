@@ -196,7 +196,8 @@ impl ZoneTables {
                 let block =
                     self.geometry.block_at(crate::format::Place { zone, index: page * per_page + at });
                 if change.up {
-                    entry.used += u32::from(*count == 0);
+                    entry.used =
+                        entry.used.checked_add(u32::from(*count == 0)).ok_or_else(|| miscounted(zone))?;
                     *count = count.checked_add(1).ok_or_else(|| {
                         Error::corrupt(Defect::Refcount, format!("block {block} overflows"))
                     })?;
@@ -208,7 +209,7 @@ impl ZoneTables {
                         )
                     })?;
                     if *count == 0 {
-                        entry.used -= 1;
+                        entry.used = entry.used.checked_sub(1).ok_or_else(|| miscounted(zone))?;
                         push_run(freed, block);
                     }
                 }
@@ -220,8 +221,11 @@ impl ZoneTables {
             .write_at(&bytes, self.geometry.offset_bytes(block))
             .map_err(|cause| Error::io(format!("write refcount page {page} of zone {zone}"), cause))?;
         entry.turn(page, seal(&bytes));
-        group.entry.used = group.entry.used + entry.used - used_before;
-        self.used = self.used + u64::from(entry.used) - u64::from(used_before);
+        let change = i64::from(entry.used) - i64::from(used_before);
+        let group_used = u64::from(group.entry.used).checked_add_signed(change);
+        group.entry.used =
+            group_used.and_then(|used| u32::try_from(used).ok()).ok_or_else(|| miscounted(zone))?;
+        self.used = self.used.checked_add_signed(change).ok_or_else(|| miscounted(zone))?;
         group.summary = Some(summary);
         self.changed.insert(number);
         Ok(())
@@ -245,6 +249,11 @@ impl ZoneTables {
         }
         Ok(written)
     }
+}
+
+/// The counts of used blocks do not fit the refcounts.
+fn miscounted(zone: u64) -> Error {
+    Error::corrupt(Defect::FreeCount, format!("zone {zone}"))
 }
 
 /// Adds a block to a list of runs, joining it to the last one where it follows.

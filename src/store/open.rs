@@ -362,7 +362,8 @@ impl Parts {
     ) -> Result<Engine> {
         let Self { device, meter, geometry, options, superblock, record, record_run } = self;
         let page_store = PageStore::load(geometry.block_bytes(), &pages);
-        let catalog = Catalog::load(pages.into_iter().flatten().collect(), record.epoch, record.next_id)?;
+        let catalog =
+            Catalog::load(pages.into_iter().flatten().collect(), (record.epoch, record.next_id), &geometry)?;
         let head = |disk: &crate::format::DiskRecord| {
             let owned_after = catalog.epoch_of(disk.parent);
             (disk.id, Head::new(disk, owned_after, geometry.block_size(), geometry.fanout_bits()))

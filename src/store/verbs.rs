@@ -58,10 +58,10 @@ impl Engine {
             concerned.iter().filter_map(|id| Some((*id, state.heads.get(id)?.clone()))).collect();
         let mut guards: Guards<'_> =
             heads.iter().map(|(id, head)| (*id, (head, head.state.write()))).collect();
+        state.catalog.apply(event)?;
         if logging == Logging::Journal {
             self.journal.append(|builder| builder.event(event));
         }
-        state.catalog.apply(event)?;
         match event {
             Event::Grow { .. } | Event::CreateServer { .. } | Event::DeleteSnapshot { .. } => {}
             Event::CreateDisk { id, .. } => self.add_head(state, *id)?,
