@@ -104,16 +104,24 @@ struct History {
 impl History {
     fn new(seed: u64, dir: &Path, log: &Log) -> Self {
         let mut dice = Dice::new(seed);
+        let zone_blocks = *dice.pick(&[64, 96, 128, 256]);
+        let block_size = *dice.pick(&[4096, 4096, 4096, 8192, 65_536]);
+        let journal_bytes = *dice.pick(&[64 << 10, 128 << 10, 256 << 10]);
+        let cache_bytes = *dice.pick(&[0, 64 << 10, 1 << 20]);
+        let dirty_bytes = *dice.pick(&[32 << 10, 256 << 10, 4 << 20]);
         let mut options = Options::default()
-            .zone_blocks(*dice.pick(&[64, 96, 128, 256]))
-            .journal_bytes(*dice.pick(&[64 << 10, 128 << 10, 256 << 10]))
-            .cache_bytes(*dice.pick(&[0, 64 << 10, 1 << 20]))
-            .dirty_bytes(*dice.pick(&[32 << 10, 256 << 10, 4 << 20]))
-            .block_size(*dice.pick(&[4096, 4096, 4096, 8192, 65_536]))
+            .zone_blocks(zone_blocks)
+            .block_size(block_size)
+            .journal_bytes(journal_bytes)
+            .cache_bytes(cache_bytes)
+            .dirty_bytes(dirty_bytes)
             .background(false);
+        let zone_bytes = u64::from(zone_blocks) * u64::from(block_size);
+        let max_bytes = (256 << 10) + journal_bytes + zone_bytes * (2 + dice.below(12));
         if dice.chance(25) {
-            options = options.max_bytes(*dice.pick(&[2 << 20, 6 << 20, 16 << 20]));
+            options = options.max_bytes(max_bytes);
         }
+        log.borrow_mut().push(format!("make a store with {options:?}"));
         let path = dir.join(format!("history-{seed}.cow"));
         let store = Some(Store::create(&path, options.clone()).unwrap());
         let log = Rc::clone(log);
