@@ -350,6 +350,22 @@ impl History {
         self.store = Some(Store::open(&self.path, self.options.clone()).unwrap());
     }
 
+    /// The process ends after a flush: no checkpoint, no close. What the file held at that moment is opened.
+    fn crash(&mut self) {
+        self.note(|| "flush and crash".to_owned());
+        self.store().flush().unwrap();
+        let (left, lost) = (self.path.with_extension("left"), self.path.with_extension("lost"));
+        std::fs::copy(&self.path, &left).unwrap();
+        drop(self.store.take());
+        std::fs::rename(&self.path, &lost).unwrap();
+        std::fs::rename(&left, &self.path).unwrap();
+        std::fs::remove_file(&lost).unwrap();
+        if self.dice.chance(50) {
+            assert_clean(&self.path, "after a crash");
+        }
+        self.store = Some(Store::open(&self.path, self.options.clone()).unwrap());
+    }
+
     /// The step that `number` names: the same whichever steps came before, as far as the state allows.
     fn step(&mut self, seed: u64, number: u64) {
         self.dice = Dice::new(seed.wrapping_mul(1_000_003).wrapping_add(number));
@@ -373,9 +389,10 @@ impl History {
                 self.store().flush().unwrap();
             }
             88..90 => self.reopen(),
-            90..91 => self.delete_server(),
-            91..93 if self.model.len() < 4 => self.create_server(),
-            93..96 => self.compare_some(),
+            90..92 => self.crash(),
+            92..93 => self.delete_server(),
+            93..95 if self.model.len() < 4 => self.create_server(),
+            95..97 => self.compare_some(),
             _ => self.compare_a_range(),
         }
     }
