@@ -104,16 +104,24 @@ struct History {
 impl History {
     fn new(seed: u64, dir: &Path, log: &Log) -> Self {
         let mut dice = Dice::new(seed);
+        let zone_blocks = *dice.pick(&[64, 96, 128, 256]);
+        let block_size = *dice.pick(&[4096, 4096, 4096, 8192, 65_536]);
+        let journal_bytes = *dice.pick(&[64 << 10, 128 << 10, 256 << 10]);
+        let cache_bytes = *dice.pick(&[0, 64 << 10, 1 << 20]);
+        let dirty_bytes = *dice.pick(&[32 << 10, 256 << 10, 4 << 20]);
         let mut options = Options::default()
-            .zone_blocks(*dice.pick(&[64, 96, 128, 256]))
-            .journal_bytes(*dice.pick(&[64 << 10, 128 << 10, 256 << 10]))
-            .cache_bytes(*dice.pick(&[0, 64 << 10, 1 << 20]))
-            .dirty_bytes(*dice.pick(&[32 << 10, 256 << 10, 4 << 20]))
-            .block_size(*dice.pick(&[4096, 4096, 4096, 8192, 65_536]))
+            .zone_blocks(zone_blocks)
+            .block_size(block_size)
+            .journal_bytes(journal_bytes)
+            .cache_bytes(cache_bytes)
+            .dirty_bytes(dirty_bytes)
             .background(false);
+        let zone_bytes = u64::from(zone_blocks) * u64::from(block_size);
+        let max_bytes = (256 << 10) + journal_bytes + zone_bytes * (2 + dice.below(12));
         if dice.chance(25) {
-            options = options.max_bytes(*dice.pick(&[2 << 20, 6 << 20, 16 << 20]));
+            options = options.max_bytes(max_bytes);
         }
+        log.borrow_mut().push(format!("make a store with {options:?}"));
         let path = dir.join(format!("history-{seed}.cow"));
         let store = Some(Store::create(&path, options.clone()).unwrap());
         let log = Rc::clone(log);
@@ -342,6 +350,22 @@ impl History {
         self.store = Some(Store::open(&self.path, self.options.clone()).unwrap());
     }
 
+    /// The process ends after a flush: no checkpoint, no close. What the file held at that moment is opened.
+    fn crash(&mut self) {
+        self.note(|| "flush and crash".to_owned());
+        self.store().flush().unwrap();
+        let (left, lost) = (self.path.with_extension("left"), self.path.with_extension("lost"));
+        std::fs::copy(&self.path, &left).unwrap();
+        drop(self.store.take());
+        std::fs::rename(&self.path, &lost).unwrap();
+        std::fs::rename(&left, &self.path).unwrap();
+        std::fs::remove_file(&lost).unwrap();
+        if self.dice.chance(50) {
+            assert_clean(&self.path, "after a crash");
+        }
+        self.store = Some(Store::open(&self.path, self.options.clone()).unwrap());
+    }
+
     /// The step that `number` names: the same whichever steps came before, as far as the state allows.
     fn step(&mut self, seed: u64, number: u64) {
         self.dice = Dice::new(seed.wrapping_mul(1_000_003).wrapping_add(number));
@@ -365,9 +389,10 @@ impl History {
                 self.store().flush().unwrap();
             }
             88..90 => self.reopen(),
-            90..91 => self.delete_server(),
-            91..93 if self.model.len() < 4 => self.create_server(),
-            93..96 => self.compare_some(),
+            90..92 => self.crash(),
+            92..93 => self.delete_server(),
+            93..95 if self.model.len() < 4 => self.create_server(),
+            95..97 => self.compare_some(),
             _ => self.compare_a_range(),
         }
     }
