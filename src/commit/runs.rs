@@ -7,7 +7,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::Geometry;
 use crate::units::{BlockNo, BlockRun, index, wide};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,6 +25,9 @@ pub(crate) struct Run {
     journaled: AtomicU64,
     /// Nothing will be added.
     closed: AtomicBool,
+    /// Held while blocks are handed to the device. A second writer that came late could otherwise put
+    /// them there once more after they were freed and used again.
+    homing: Mutex<()>,
 }
 
 impl Run {
@@ -40,6 +43,7 @@ impl Run {
             homed: AtomicU64::new(0),
             journaled: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            homing: Mutex::new(()),
         }
     }
 
@@ -90,6 +94,7 @@ impl Run {
 
     /// Hands what is new to the device.
     fn write_home(&self, device: &dyn Device, geometry: &Geometry) -> Result<()> {
+        let _alone = self.homing.lock();
         let bytes = self.bytes.read();
         let from = self.homed.load(Ordering::Acquire);
         let fresh = bytes.get(index(from * u64::from(self.block_size))..).unwrap_or_default();
@@ -126,7 +131,7 @@ impl Run {
 #[derive(Default)]
 pub(crate) struct RunTable {
     runs: RwLock<BTreeMap<u64, Arc<Run>>>,
-    spare: parking_lot::Mutex<Vec<Vec<u8>>>,
+    spare: Mutex<Vec<Vec<u8>>>,
 }
 
 /// Buffers that wait for their next run.
@@ -163,17 +168,25 @@ impl RunTable {
     pub(crate) fn home(&self, run: &Arc<Run>, device: &dyn Device, geometry: &Geometry) -> Result<()> {
         run.write_home(device, geometry)?;
         if run.is_done() {
-            let removed = self.runs.write().remove(&run.first.0);
-            if let Some(Ok(run)) = removed.map(Arc::try_unwrap) {
-                self.keep(run);
-            }
+            self.take_out(run);
         }
         Ok(())
     }
 
-    fn keep(&self, run: Run) {
+    /// Takes a run out. Another one that has its place by now stays.
+    fn take_out(&self, run: &Arc<Run>) {
+        let mut runs = self.runs.write();
+        if runs.get(&run.first.0).is_some_and(|found| Arc::ptr_eq(found, run)) {
+            runs.remove(&run.first.0);
+        }
+    }
+
+    /// Keeps the buffer of a run that is at home for a later one, if nobody reads it any more.
+    pub(crate) fn recycle(&self, run: Arc<Run>) {
         let mut spare = self.spare.lock();
-        if spare.len() < SPARE_BUFFERS_MAX {
+        if spare.len() < SPARE_BUFFERS_MAX
+            && let Ok(run) = Arc::try_unwrap(run)
+        {
             spare.push(run.bytes.into_inner());
         }
     }

@@ -125,6 +125,7 @@ impl Engine {
             let attempt = self.try_write(head, &blocks, &contents, &mut full)?;
             for run in full {
                 self.runs.home(&run, &*self.device, &self.geometry).map_err(|error| self.halt(error))?;
+                self.runs.recycle(run);
             }
             match attempt {
                 Attempt::Written(waiting) => return self.spill_if_many(waiting),
