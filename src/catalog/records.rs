@@ -10,8 +10,8 @@ use crate::format::{
     SnapshotRecord, VersionRecord,
 };
 use crate::limits::{BLOCK_NO_MAX, DISK_BYTES_MAX, EPOCH_MAX};
-use crate::units::{DiskId, Epoch, ServerId, SnapshotId, VersionId};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::units::{DiskId, Epoch, ServerId, SnapshotId, VersionId, wide};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// All records, and what changed since the last checkpoint.
 #[derive(Default)]
@@ -24,6 +24,7 @@ pub(crate) struct Catalog {
     pub(crate) collection: Option<Collection>,
     pub(crate) lineage: Lineage,
     by_server: BTreeMap<ServerId, Belongings>,
+    server_names: HashMap<String, ServerId>,
     dirty: BTreeSet<CatalogKey>,
     /// The last epoch given out.
     pub(crate) epoch: Epoch,
@@ -48,11 +49,44 @@ fn is_possible(record: &CatalogRecord, geometry: &Geometry) -> bool {
     }
 }
 
-/// What one server has.
+/// What one server has, and by which names: no verb looks through all of it.
 #[derive(Default)]
 struct Belongings {
     disks: BTreeSet<DiskId>,
+    disk_names: HashMap<String, DiskId>,
     snapshots: BTreeSet<SnapshotId>,
+    /// Of snapshots that users made.
+    snapshot_names: HashMap<String, SnapshotId>,
+    before_restore: Option<SnapshotId>,
+}
+
+impl Belongings {
+    fn add_snapshot(&mut self, record: &SnapshotRecord) {
+        self.snapshots.insert(record.id);
+        match record.kind {
+            SnapshotKind::User => {
+                self.snapshot_names.insert(record.name.clone(), record.id);
+            }
+            SnapshotKind::BeforeRestore => self.before_restore = Some(record.id),
+        }
+    }
+
+    fn remove_snapshot(&mut self, record: &SnapshotRecord) {
+        self.snapshots.remove(&record.id);
+        if self.before_restore == Some(record.id) {
+            self.before_restore = None;
+        }
+        if self.snapshot_names.get(&record.name) == Some(&record.id) {
+            self.snapshot_names.remove(&record.name);
+        }
+    }
+
+    fn remove_disk(&mut self, record: &DiskRecord) {
+        self.disks.remove(&record.id);
+        if self.disk_names.get(&record.name) == Some(&record.id) {
+            self.disk_names.remove(&record.name);
+        }
+    }
 }
 
 impl Catalog {
@@ -129,13 +163,18 @@ impl Catalog {
     pub(crate) fn put(&mut self, record: CatalogRecord) -> bool {
         self.dirty.insert(record.key());
         match record {
-            CatalogRecord::Server(record) => self.servers.insert(record.id, record).is_some(),
+            CatalogRecord::Server(record) => {
+                self.server_names.insert(record.name.clone(), record.id);
+                self.servers.insert(record.id, record).is_some()
+            }
             CatalogRecord::Disk(record) => {
-                self.by_server.entry(record.server).or_default().disks.insert(record.id);
+                let belongings = self.by_server.entry(record.server).or_default();
+                belongings.disks.insert(record.id);
+                belongings.disk_names.insert(record.name.clone(), record.id);
                 self.disks.insert(record.id, record).is_some()
             }
             CatalogRecord::Snapshot(record) => {
-                self.by_server.entry(record.server).or_default().snapshots.insert(record.id);
+                self.by_server.entry(record.server).or_default().add_snapshot(&record);
                 self.snapshots.insert(record.id, record).is_some()
             }
             CatalogRecord::Version(record) => self.versions.insert(record.id, record).is_some(),
@@ -149,21 +188,23 @@ impl Catalog {
         self.dirty.insert(key);
         match key {
             CatalogKey::Server(id) => {
-                self.servers.remove(&id);
+                if let Some(record) = self.servers.remove(&id) {
+                    self.server_names.remove(&record.name);
+                }
                 self.by_server.remove(&id);
             }
             CatalogKey::Disk(id) => {
                 if let Some(record) = self.disks.remove(&id)
                     && let Some(belongings) = self.by_server.get_mut(&record.server)
                 {
-                    belongings.disks.remove(&id);
+                    belongings.remove_disk(&record);
                 }
             }
             CatalogKey::Snapshot(id) => {
                 if let Some(record) = self.snapshots.remove(&id)
                     && let Some(belongings) = self.by_server.get_mut(&record.server)
                 {
-                    belongings.snapshots.remove(&id);
+                    belongings.remove_snapshot(&record);
                 }
             }
             CatalogKey::Version(id) => {
@@ -213,32 +254,38 @@ impl Catalog {
         self.by_server.get(&server).map_or_else(Vec::new, |own| own.snapshots.iter().copied().collect())
     }
 
+    /// How many records deleting a server changes, at most: its own, and those of what it has.
+    pub(crate) fn record_count_of(&self, server: ServerId) -> u64 {
+        let snapshots = self.snapshots_of(server);
+        let versions =
+            snapshots.iter().filter_map(|id| self.snapshots.get(id)).map(|record| record.versions.len());
+        let changed = 1 + 2 * self.disks_of(server).len() + snapshots.len() + versions.sum::<usize>();
+        // At least eight records share a page, and no page is written twice.
+        wide(changed.min((self.versions.len() + self.snapshots.len() + self.disks.len()) / 8 + 8))
+    }
+
     /// The server of that name.
     pub(crate) fn server_named(&self, name: &str) -> Option<&ServerRecord> {
-        self.servers.values().find(|server| server.name == name)
+        self.servers.get(self.server_names.get(name)?)
     }
 
     /// The server's disk of that name.
     pub(crate) fn disk_named(&self, server: ServerId, name: &str) -> Option<&DiskRecord> {
-        let own = self.by_server.get(&server)?;
-        own.disks.iter().filter_map(|id| self.disks.get(id)).find(|disk| disk.name == name)
+        self.disks.get(self.by_server.get(&server)?.disk_names.get(name)?)
+    }
+
+    /// How many disks a server has.
+    pub(crate) fn disk_count_of(&self, server: ServerId) -> usize {
+        self.by_server.get(&server).map_or(0, |own| own.disks.len())
     }
 
     /// The server's snapshot of that name, among those that a user made.
     pub(crate) fn snapshot_named(&self, server: ServerId, name: &str) -> Option<&SnapshotRecord> {
-        let own = self.by_server.get(&server)?;
-        own.snapshots
-            .iter()
-            .filter_map(|id| self.snapshots.get(id))
-            .find(|snapshot| snapshot.kind == SnapshotKind::User && snapshot.name == name)
+        self.snapshots.get(self.by_server.get(&server)?.snapshot_names.get(name)?)
     }
 
     /// The automatic snapshot of what the server's last restore replaced.
     pub(crate) fn before_restore(&self, server: ServerId) -> Option<&SnapshotRecord> {
-        let own = self.by_server.get(&server)?;
-        own.snapshots
-            .iter()
-            .filter_map(|id| self.snapshots.get(id))
-            .find(|snapshot| snapshot.kind == SnapshotKind::BeforeRestore)
+        self.snapshots.get(&self.by_server.get(&server)?.before_restore?)
     }
 }

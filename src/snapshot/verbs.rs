@@ -7,7 +7,7 @@ use crate::catalog::{check_description, check_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Event, SnapshotKind, SnapshotRecord};
 use crate::limits::DISKS_PER_SERVER_MAX;
-use crate::store::{NextIds, Server, State, Store};
+use crate::store::{NextIds, Purpose, Server, State, Store};
 use crate::units::{DiskId, SnapshotId};
 
 impl Store {
@@ -33,7 +33,7 @@ impl Store {
     /// # Errors
     /// `NotFound`.
     pub fn delete_snapshot(&self, id: SnapshotId) -> Result<()> {
-        self.shared.execute(|state| {
+        self.shared.execute((Purpose::Relief, 2), |state| {
             state.snapshot(id)?;
             Ok(Event::DeleteSnapshot { id })
         })?;
@@ -51,7 +51,7 @@ impl Server {
     pub fn snapshot(&self, name: &str, description: &str) -> Result<Snapshot> {
         check_name("snapshot", name)?;
         check_description(description)?;
-        let event = self.shared.execute(|state| {
+        let event = self.shared.execute((Purpose::Catalog, 4), |state| {
             let server = state.server(self.id)?;
             if let Some(taken) = state.catalog.snapshot_named(self.id, name) {
                 let message =
@@ -103,7 +103,7 @@ impl Server {
     /// `NotFound` if the server has no such snapshot, `Exists` if a disk to be brought back has a name
     /// that another disk took.
     pub fn restore(&self, id: SnapshotId) -> Result<()> {
-        self.shared.execute(|state| {
+        self.shared.execute((Purpose::Catalog, 4), |state| {
             let snapshot = state.snapshot(id)?;
             if snapshot.server != self.id {
                 let owner = state.server(self.id)?;
@@ -111,7 +111,7 @@ impl Server {
                 return Err(Error::new(ErrorKind::NotFound, message));
             }
             let disks = disks_to_replace(state, snapshot)?;
-            let others = state.catalog.disks_of(self.id).len() - disks.len();
+            let others = state.catalog.disk_count_of(self.id) - disks.len();
             if others + snapshot.versions.len() > DISKS_PER_SERVER_MAX {
                 let message = format!(
                     "the server would have {} disks, and can have {DISKS_PER_SERVER_MAX}: delete some that were made since",

@@ -11,16 +11,26 @@ use crate::space::Direction;
 use crate::units::BlockRun;
 use std::sync::atomic::Ordering;
 
-/// Blocks kept for checkpoints, deletes and discards, whatever writers want.
-const RESERVE_BLOCKS: u64 = 64;
-
 /// What blocks are wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     /// Data of a guest.
     Data,
-    /// What makes space: deletes, discards, resizes. It may use half of the reserve.
+    /// New records of the catalog: servers, disks, snapshots, restores.
+    Catalog,
+    /// What makes space: deletes, discards, resizes.
     Relief,
+}
+
+impl Purpose {
+    /// Blocks that stay free: who makes space may go furthest, and a checkpoint still finds its own.
+    fn reserve(self) -> u64 {
+        match self {
+            Self::Data => 96,
+            Self::Catalog => 64,
+            Self::Relief => 24,
+        }
+    }
 }
 
 impl Engine {
@@ -30,13 +40,10 @@ impl Engine {
     /// # Errors
     /// `Full` where neither helps.
     pub(super) fn ensure_space(&self, blocks: u64, purpose: Purpose) -> Result<()> {
-        let reserve = match purpose {
-            Purpose::Data => RESERVE_BLOCKS,
-            Purpose::Relief => RESERVE_BLOCKS / 2,
-        };
+        let reserve = purpose.reserve();
         let mut checkpoints = 0;
         loop {
-            let debt = self.dirty_nodes.load(Ordering::Relaxed);
+            let debt = self.metadata_debt();
             if self.free_hint.load(Ordering::Relaxed) >= blocks + debt + reserve {
                 return Ok(());
             }
@@ -53,6 +60,13 @@ impl Engine {
         }
     }
 
+    /// Blocks that the next checkpoint writes at most, besides a few.
+    pub(super) fn metadata_debt(&self) -> u64 {
+        let records = &[&self.dirty_records, &self.frozen_records];
+        records.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u64>()
+            + self.dirty_nodes.load(Ordering::Relaxed)
+    }
+
     fn full(&self) -> Error {
         let advice = if self.state.read().catalog.lineage.queue.is_empty() {
             "delete snapshots, discard, or raise the limit"
@@ -66,7 +80,7 @@ impl Engine {
     fn grow(&self) -> Result<bool> {
         let _one_at_a_time = self.growth.lock();
         let Some(zones) = self.grow_device()? else { return Ok(false) };
-        let _open = self.barrier.read();
+        let _open = self.begin_change()?;
         self.journal.append(|builder| builder.event(&Event::Grow { zones }));
         self.with_allocator(|allocator| allocator.grow(zones));
         Ok(true)

@@ -7,11 +7,12 @@ use super::engine::Engine;
 use super::head::Head;
 use super::state::State;
 use super::statistics::Counters;
+use crate::catalog::Catalog;
 use crate::commit::{Checkpointer, Committed, Flushed, Frozen, Lead, Taken, Target, Unit};
 use crate::error::Result;
 use crate::extent::{DeltaTree, Footprint, Foundation, Limit, View};
-use crate::format::{CatalogKey, Root};
-use crate::units::VersionId;
+use crate::format::{CatalogKey, CatalogRecord, Root};
+use crate::units::{VersionId, wide};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -97,7 +98,7 @@ impl Engine {
         let next_garbage = catalog.garbage.keys().next_back().map_or(1, |last| last + 1);
         let frozen = Frozen {
             units,
-            records: catalog.take_dirty(),
+            records: self.take_dirty(catalog),
             dropped: std::mem::take(&mut *self.dropped.lock()),
             epoch: catalog.epoch,
             next_id: catalog.next_id,
@@ -106,6 +107,13 @@ impl Engine {
             is_last,
         };
         Freeze { frozen, taken: lead.take_for_checkpoint(), settling, footprint }
+    }
+
+    fn take_dirty(&self, catalog: &mut Catalog) -> Vec<(CatalogKey, Option<CatalogRecord>)> {
+        let records = catalog.take_dirty();
+        self.frozen_records.store(wide(records.len()), Ordering::Relaxed);
+        self.dirty_records.store(0, Ordering::Relaxed);
+        records
     }
 
     fn freeze_head(
@@ -151,6 +159,7 @@ impl Engine {
         }
         self.dirty_nodes.fetch_sub(footprint.nodes, Ordering::Relaxed);
         self.dirty_bytes.fetch_sub(footprint.bytes, Ordering::Relaxed);
+        self.frozen_records.store(0, Ordering::Relaxed);
         self.with_allocator(|allocator| allocator.publish(committed.groups, &committed.parked));
         self.gate.park(committed.parked);
     }

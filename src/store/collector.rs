@@ -13,6 +13,7 @@ use crate::extent::{Footprint, Foundation, Limit, Reaped, Reaper, Victim, View};
 use crate::format::{CatalogKey, CatalogRecord, Collection, CollectionMode, Garbage, Reference, Root};
 use crate::limits::COLLECT_STEP_BLOCKS;
 use crate::units::{DiskBlock, VersionId, wide};
+use std::sync::atomic::Ordering;
 
 /// References that the collector drops before it lets a checkpoint make them free.
 const DROPS_PER_CHECKPOINT: usize = 1 << 20;
@@ -40,7 +41,8 @@ impl Engine {
         let mut worked = false;
         while self.collect_step()? {
             worked = true;
-            if self.dropped.lock().len() >= DROPS_PER_CHECKPOINT {
+            let owes_much = self.metadata_debt() > self.free_hint.load(Ordering::Relaxed) / 2;
+            if owes_much || self.dropped.lock().len() >= DROPS_PER_CHECKPOINT {
                 break;
             }
         }
@@ -84,7 +86,10 @@ impl Engine {
 
     fn step_version(&self, collection: Collection, victim: &Victim, children: &[Root]) -> Result<()> {
         let keeps = collection.mode == CollectionMode::Trim;
-        let walk = Reaper::new(&self.nodes, collection.cursor, COLLECT_STEP_BLOCKS, keeps);
+        // What is cleared from a version that stays is written anew: no more than there is room for.
+        let room = (self.free_hint.load(Ordering::Relaxed) / 8) << self.nodes.fanout_bits();
+        let budget = if keeps { COLLECT_STEP_BLOCKS.min(room) } else { COLLECT_STEP_BLOCKS };
+        let walk = Reaper::new(&self.nodes, collection.cursor, budget.max(1), keeps);
         let mut reaped = walk.walk(victim, children)?;
         self.drop_all(&mut reaped);
         let state = &mut *self.state.write();

@@ -39,7 +39,7 @@ impl Engine {
         self.keep_up()?;
         self.ensure_space(0, Purpose::Relief)?;
         let waiting = {
-            let _open = self.barrier.read();
+            let _open = self.begin_change()?;
             let mut guard = head.state.write();
             let state = &mut *guard;
             if state.is_gone {

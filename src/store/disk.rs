@@ -2,6 +2,7 @@
 //!
 //! Floor 5.
 
+use super::blocks::Purpose;
 use super::disk_io::DiskIo;
 use super::extents::Extents;
 use super::head::Head;
@@ -135,7 +136,7 @@ impl Disk {
         if size_bytes < old {
             self.refuse_to_cut_data(size_bytes, old).map_err(|error| self.said("resize", error))?;
         }
-        let planned = self.shared.execute(|state| {
+        let planned = self.shared.execute((Purpose::Relief, 1), |state| {
             state.disk(self.id())?;
             Ok(Event::ResizeDisk { id: self.id(), size_bytes })
         });

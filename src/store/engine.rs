@@ -14,7 +14,7 @@ use crate::extent::{Footprint, NodeSource};
 use crate::format::Geometry;
 use crate::space::{Allocator, Gate};
 use crate::units::BlockNo;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -42,6 +42,10 @@ pub(crate) struct Engine {
     /// Delta nodes and bytes that no checkpoint has settled yet.
     pub(super) dirty_nodes: AtomicU64,
     pub(super) dirty_bytes: AtomicU64,
+    /// Catalog records that no checkpoint has written yet.
+    pub(super) dirty_records: AtomicU64,
+    /// Those that the checkpoint under way is writing.
+    pub(super) frozen_records: AtomicU64,
     pub(super) maintenance: Mutex<Checkpointer>,
     pub(super) growth: Mutex<()>,
     pub(super) halted: Mutex<Option<Error>>,
@@ -58,7 +62,7 @@ impl Engine {
     }
 
     /// The catalog and the live disks, for reading.
-    pub(crate) fn state(&self) -> parking_lot::RwLockReadGuard<'_, State> {
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read()
     }
 
@@ -77,6 +81,13 @@ impl Engine {
             );
         }
         Ok(())
+    }
+
+    /// Begins a change of memory that a checkpoint must see whole, or not at all. Refused once the store
+    /// is being closed: the last checkpoint says that nothing comes after it.
+    pub(super) fn begin_change(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        let open = self.barrier.read();
+        self.check_writable().map(|()| open)
     }
 
     /// After a failed write or sync nothing that follows can be promised: refuses all changes from now on.

@@ -34,6 +34,7 @@ mod statistics;
 mod verbs;
 mod write;
 
+pub(crate) use blocks::Purpose;
 pub use disk::Disk;
 pub use disk_io::DiskIo;
 pub use extents::{Extent, ExtentKind, Extents};

@@ -249,8 +249,11 @@ impl Shared {
         }
         engine.check_writable()?;
         let mut checkpointer = engine.maintenance.lock();
+        {
+            let _closed = engine.barrier.write();
+            engine.is_closed.store(true, Ordering::Release);
+        }
         engine.checkpoint_with(&mut checkpointer, true)?;
-        engine.is_closed.store(true, Ordering::Release);
         engine.device.sync().map_err(|cause| engine.halt(Error::io("sync the store at closing", cause)))
     }
 }
@@ -418,6 +421,8 @@ impl Parts {
             touched: Mutex::new(Vec::new()),
             dirty_nodes: AtomicU64::new(0),
             dirty_bytes: AtomicU64::new(0),
+            dirty_records: AtomicU64::new(0),
+            frozen_records: AtomicU64::new(0),
             maintenance: Mutex::new(checkpointer),
             growth: Mutex::new(()),
             halted: Mutex::new(None),

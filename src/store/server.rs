@@ -2,6 +2,7 @@
 //!
 //! Floor 5. Snapshots and restores of servers are one floor up, in snapshot/.
 
+use super::blocks::Purpose;
 use super::disk::Disk;
 use super::open::{Shared, Store};
 use super::state::State;
@@ -32,7 +33,7 @@ impl Store {
     /// `Invalid` for the name, `Exists` if it is taken.
     pub fn create_server(&self, name: &str) -> Result<Server> {
         check_name("server", name)?;
-        let event = self.shared.execute(|state| {
+        let event = self.shared.execute((Purpose::Catalog, 1), |state| {
             if let Some(taken) = state.catalog.server_named(name) {
                 return Err(exists(format!("server {name:?} exists, with id {}", taken.id)));
             }
@@ -76,7 +77,8 @@ impl Store {
     /// # Errors
     /// `NotFound`.
     pub fn delete_server(&self, id: ServerId) -> Result<()> {
-        self.shared.execute(|state| {
+        let records = self.shared.state.read().catalog.record_count_of(id);
+        self.shared.execute((Purpose::Relief, records), |state| {
             state.server(id)?;
             let mut next = NextIds::new(state)?;
             let versions = state.catalog.disks_of(id).into_iter().map(|disk| next.version(disk)).collect();
@@ -165,7 +167,7 @@ impl Server {
     pub fn create_disk(&self, name: &str, size_bytes: u64) -> Result<Disk> {
         check_name("disk", name)?;
         check_size(size_bytes).map_err(|error| error.while_doing(format_args!("create disk {name:?}")))?;
-        let event = self.shared.execute(|state| {
+        let event = self.shared.execute((Purpose::Catalog, 1), |state| {
             let server = state.server(self.id)?;
             if let Some(taken) = state.catalog.disk_named(self.id, name) {
                 return Err(exists(format!(
@@ -173,7 +175,7 @@ impl Server {
                     server.name, taken.id
                 )));
             }
-            if state.catalog.disks_of(self.id).len() >= DISKS_PER_SERVER_MAX {
+            if state.catalog.disk_count_of(self.id) >= DISKS_PER_SERVER_MAX {
                 let message = format!(
                     "server {:?} has {DISKS_PER_SERVER_MAX} disks, the most it can have",
                     server.name
@@ -223,7 +225,7 @@ impl Server {
     /// `NotFound`.
     pub fn delete_disk(&self, name: &str) -> Result<()> {
         let id = self.disk(name)?.id();
-        self.shared.execute(|state| {
+        self.shared.execute((Purpose::Relief, 2), |state| {
             state.disk(id)?;
             let mut next = NextIds::new(state)?;
             let version = next.version(id).version;
@@ -235,6 +237,6 @@ impl Server {
 
     /// How many disks it has.
     pub fn disk_count(&self) -> u64 {
-        wide(self.shared.state.read().catalog.disks_of(self.id).len())
+        wide(self.shared.state.read().catalog.disk_count_of(self.id))
     }
 }

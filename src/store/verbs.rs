@@ -11,10 +11,11 @@ use crate::defect::Defect;
 use crate::error::{Error, Result};
 use crate::extent::{Footprint, View, height_for};
 use crate::format::{DiskRecord, Event, NewVersion};
-use crate::units::{DiskId, Epoch, VersionId};
+use crate::units::{DiskId, Epoch, VersionId, wide};
 use parking_lot::RwLockWriteGuard;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Whether applying an event also logs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,16 +26,21 @@ pub(super) enum Logging {
 }
 
 impl Engine {
-    /// Plans an event from the state as it is, applies it, and makes it durable.
-    pub(crate) fn execute(&self, plan: impl FnOnce(&State) -> Result<Event>) -> Result<Event> {
-        self.check_writable()?;
+    /// Plans an event from the state as it is, applies it, and makes it durable. It changes about
+    /// `records` records of the catalog, each of which may stand in a page of its own.
+    pub(crate) fn execute(
+        &self,
+        (purpose, records): (Purpose, u64),
+        plan: impl FnOnce(&State) -> Result<Event>,
+    ) -> Result<Event> {
         self.keep_up()?;
-        self.ensure_space(0, Purpose::Relief)?;
+        self.ensure_space(records, purpose)?;
         let event = {
-            let _open = self.barrier.read();
+            let _open = self.begin_change()?;
             let mut state = self.state.write();
             let event = plan(&state)?;
             self.apply(&mut state, &event, Logging::Journal)?;
+            self.dirty_records.store(wide(state.catalog.dirty_count()), Ordering::Relaxed);
             event
         };
         self.flush()?;

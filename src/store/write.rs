@@ -186,7 +186,7 @@ impl Engine {
         full: &mut Vec<Arc<Run>>,
     ) -> Result<Attempt> {
         let needed = wide(contents.iter().filter(|content| **content != Content::Zero).count());
-        let _open = self.barrier.read();
+        let _open = self.begin_change()?;
         let mut guard = head.state.write();
         let state = &mut *guard;
         if state.is_gone {
