@@ -239,7 +239,7 @@ fn shrink(seed: u64, mut steps: Vec<Step>) -> String {
 #[test]
 fn a_crash_at_any_write_leaves_a_prefix() {
     for seed in seeds(40) {
-        let mut dice = Dice::new(seed ^ 0xC0FFEE);
+        let mut dice = Dice::new(seed ^ 0xC0_FFEE);
         let count = *dice.pick(&[30, 100, 300]);
         let steps: Vec<Step> = (1..count)
             .map(|number| match dice.below(24) {
