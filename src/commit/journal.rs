@@ -201,36 +201,40 @@ impl Lead<'_> {
 
     /// Writes the waiting records, after the blocks that they name (J1).
     fn write_waiting(&self, runs: &RunTable, may_inline: bool) -> Result<Flushed> {
-        let taken = {
+        let (taken, exposed) = {
             let mut state = self.journal.state.lock();
             let needed = state.builder.batch_bytes(0, self.journal.geometry.block_size());
             if !state.builder.is_empty() && self.journal.place(&state, needed).is_none() {
                 return Ok(Flushed::NoRoom);
             }
-            state.take()
+            // Under one lock: a block that was written since must not travel ahead of its record. A crash
+            // between the two would leave a block in the journal that is free.
+            (state.take(), if may_inline { runs.exposed() } else { Vec::new() })
         };
         match taken {
-            Some(taken) => self.write(taken, runs, may_inline),
+            Some(taken) => self.write(taken, runs, &exposed),
             None => Ok(Flushed::Done),
         }
     }
 
-    /// Writes a taken batch; `NoRoom`, and nothing, if it does not fit.
-    pub(crate) fn write(&self, mut taken: Taken, runs: &RunTable, may_inline: bool) -> Result<Flushed> {
+    /// Writes a taken batch, which may carry the `exposed` blocks; `NoRoom`, and nothing, if it does not fit.
+    pub(crate) fn write(
+        &self,
+        mut taken: Taken,
+        runs: &RunTable,
+        exposed: &[(Arc<Run>, BlockRun)],
+    ) -> Result<Flushed> {
         let journal = self.journal;
         let block_size = journal.geometry.block_size();
-        let exposed = if may_inline { runs.exposed() } else { Vec::new() };
         let blocks: u64 = exposed.iter().map(|(_, blocks)| blocks.count).sum();
         let fits = |taken: &Taken, blocks| {
             let records = crate::units::wide(exposed.len()) * 64;
             let length = taken.builder.batch_bytes(blocks, block_size) + records;
             journal.place(&journal.state.lock(), length.next_multiple_of(4096)).is_some()
         };
-        let inline = may_inline
-            && blocks > 0
-            && blocks * u64::from(block_size) <= limits::INLINE_BYTES_MAX
-            && fits(&taken, blocks);
-        let carried = if inline { carry(&mut taken.builder, &exposed, block_size) } else { Vec::new() };
+        let inline =
+            blocks > 0 && blocks * u64::from(block_size) <= limits::INLINE_BYTES_MAX && fits(&taken, blocks);
+        let carried = if inline { carry(&mut taken.builder, exposed, block_size) } else { Vec::new() };
         if !inline {
             runs.home_all(&*journal.device, &journal.geometry)?;
         }
@@ -252,7 +256,7 @@ impl Lead<'_> {
             .write_at(&bytes, offset)
             .map_err(|cause| Error::io(format!("write journal batch {}", taken.sequence), cause))?;
         if inline {
-            for (run, blocks) in &exposed {
+            for (run, blocks) in exposed {
                 run.journaled_below(blocks.end());
             }
         }
@@ -303,11 +307,13 @@ fn carry(builder: &mut BatchBuilder, exposed: &[(Arc<Run>, BlockRun)], block_siz
 
 impl Journal {
     /// Where a batch of `length` bytes would go: behind the last one, or at the journal's beginning if
-    /// it does not fit before its end. `None` where it would overwrite what is still needed (J3).
+    /// it does not fit before its end. `None` where it would overwrite what is still needed (J3), and
+    /// where recovery would not believe its length: many records can gather while a sync takes its time.
     fn place(&self, state: &State, length: u64) -> Option<u64> {
         let size = self.geometry.journal_bytes();
         let to_end = size - state.tail % size;
         let position = if length <= to_end { state.tail } else { state.tail + to_end };
-        (length <= size && position + length - state.head <= size).then_some(position)
+        (length <= size.min(limits::BATCH_BYTES_MAX) && position + length - state.head <= size)
+            .then_some(position)
     }
 }

@@ -14,6 +14,8 @@
 //!     durable, only if every block that it names matches its seal.
 //! J3  The journal behind a checkpoint's start is not overwritten before that checkpoint is durable.
 //! J4  A superblock is written only after everything that it leads to was synced.
+//! J5  Before an opening writes its first batch, those that recovery did not accept are wiped: else a later
+//!     recovery, which takes batches of earlier terms, could meet two with one number, and take the wrong one.
 
 mod block_writer;
 mod checkpoint;

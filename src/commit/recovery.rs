@@ -19,6 +19,9 @@ pub(crate) struct Recovered {
     /// The number of the next batch to be written, and where it goes.
     pub(crate) next: Sequence,
     pub(crate) offset: u64,
+    /// Where in the journal batches start that were not accepted, though they bear numbers that will be given
+    /// again. They must go before the next batch is written (J5).
+    pub(crate) stale: Vec<u64>,
 }
 
 /// One batch, and what it says.
@@ -41,12 +44,12 @@ pub(crate) fn recover(
 ) -> Result<Recovered> {
     let reader = Reader { device, geometry, superblock };
     let first = Sequence(superblock.journal_sequence.get());
-    let mut recovered =
-        Recovered { batches: Vec::new(), next: first, offset: superblock.journal_offset.get() };
+    let start = superblock.journal_offset.get();
+    let mut recovered = Recovered { batches: Vec::new(), next: first, offset: start, stale: Vec::new() };
     if superblock.clean.get() == 1 {
         return Ok(recovered);
     }
-    let sealed = reader.chain(first, recovered.offset)?;
+    let (sealed, headers) = reader.chain(first, recovered.offset)?;
     let durable = sealed.iter().map(|sealed| sealed.batch.header.durable.get());
     let durable = Sequence(durable.max().unwrap_or(0).max(superblock.recovered.get()));
     let chain_end = Sequence(first.0 + wide(sealed.len()));
@@ -78,7 +81,33 @@ pub(crate) fn recover(
         recovered.next = Sequence(sequence.0 + 1);
         recovered.offset = end;
     }
+    let accepted = Stretch { start, end: recovered.offset, is_empty: recovered.batches.is_empty() };
+    let is_stale = |header: &Header| header.sequence >= recovered.next && !accepted.holds(header.at);
+    recovered.stale = headers.iter().filter(|header| is_stale(header)).map(|header| header.at).collect();
     Ok(recovered)
+}
+
+/// Something in the journal that looks like the start of one of the store's batches.
+struct Header {
+    at: u64,
+    sequence: Sequence,
+}
+
+/// A part of the journal, which may go on at the journal's beginning.
+struct Stretch {
+    start: u64,
+    end: u64,
+    is_empty: bool,
+}
+
+impl Stretch {
+    fn holds(&self, at: u64) -> bool {
+        if self.start < self.end {
+            (self.start..self.end).contains(&at)
+        } else {
+            !self.is_empty && (at >= self.start || at < self.end)
+        }
+    }
 }
 
 fn inline_run(record: &Record) -> Option<BlockRun> {
@@ -96,8 +125,9 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// All sealed batches from `first` at `offset` on, without a gap. Where the chain ends, the rest of
-    /// the journal is searched for a batch that proves that the next one was durable.
-    fn chain(&self, first: Sequence, offset: u64) -> Result<Vec<Sealed>> {
+    /// the journal is searched for a batch that proves that the next one was durable. Returns all headers
+    /// from `first` on that this search met, too.
+    fn chain(&self, first: Sequence, offset: u64) -> Result<(Vec<Sealed>, Vec<Header>)> {
         let mut chain: Vec<Sealed> = Vec::new();
         let (mut expected, mut at, mut read) = (first, offset, 0);
         while let Some((batch, length, end)) = self.batch_behind(expected, at)? {
@@ -109,8 +139,8 @@ impl Reader<'_> {
             expected = Sequence(expected.0 + 1);
             at = end;
         }
-        self.refuse_if_later_batches_prove_damage(expected)?;
-        Ok(chain)
+        let headers = self.search(first, expected)?;
+        Ok((chain, headers))
     }
 
     /// The batch `expected`, at `at` or, if it did not fit there, at the journal's beginning.
@@ -152,11 +182,12 @@ impl Reader<'_> {
         self.device.read_at(bytes, HEADER_BYTES + at).map_err(|cause| Error::io("read the journal", cause))
     }
 
-    /// A torn end looks like this: nothing behind says that it was durable. Damage does not.
-    fn refuse_if_later_batches_prove_damage(&self, missing: Sequence) -> Result<()> {
+    /// Searches the journal for a batch that proves that `missing` was durable: a torn end has none behind it, and
+    /// damage has. Returns the headers of batches from `first` on, wherever they are.
+    fn search(&self, first: Sequence, missing: Sequence) -> Result<Vec<Header>> {
         const WINDOW: u64 = 1 << 20;
         let size = self.geometry.journal_bytes();
-        let mut window = Vec::new();
+        let (mut window, mut headers) = (Vec::new(), Vec::new());
         for start in (0..size).step_by(index(WINDOW)) {
             window.resize(index(WINDOW.min(size - start)), 0);
             self.read(&mut window, start)?;
@@ -167,9 +198,11 @@ impl Reader<'_> {
                         && header.term.get() == self.superblock.term.get()
                 };
                 let at = start + wide(unit) * JOURNAL_UNIT;
-                if BatchHeader::read(bytes, self.superblock.uuid).is_some_and(|header| proves(&header))
-                    && self.batch_at(at, proves)?.is_some()
-                {
+                let Some(header) = BatchHeader::read(bytes, self.superblock.uuid) else { continue };
+                if header.sequence.get() >= first.0 {
+                    headers.push(Header { at, sequence: Sequence(header.sequence.get()) });
+                }
+                if proves(&header) && self.batch_at(at, proves)?.is_some() {
                     return Err(Error::corrupt(
                         Defect::Journal,
                         format!(
@@ -179,7 +212,7 @@ impl Reader<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(headers)
     }
 
     /// Whether every block that the records name is at its place, or in the journal.

@@ -19,6 +19,8 @@ pub(crate) struct Run {
     block_size: u32,
     /// As many whole blocks as were written.
     bytes: RwLock<Vec<u8>>,
+    /// This many blocks are named by a record, which the batch being collected, or an earlier one, holds.
+    recorded: AtomicU64,
     /// This many blocks were handed to the device at their places.
     homed: AtomicU64,
     /// This many blocks are at home, or durable inside the journal.
@@ -40,6 +42,7 @@ impl Run {
             capacity: run.count,
             block_size,
             bytes: RwLock::new(buffer),
+            recorded: AtomicU64::new(0),
             homed: AtomicU64::new(0),
             journaled: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -120,10 +123,16 @@ impl Run {
         self.journaled.fetch_max(end.0 - self.first.0, Ordering::AcqRel);
     }
 
-    /// The blocks that are neither at home nor in the journal.
+    /// A record names its first `count` blocks. To be called together with adding the record.
+    pub(crate) fn recorded(&self, count: u64) {
+        self.recorded.fetch_max(count, Ordering::AcqRel);
+    }
+
+    /// The blocks that are neither at home nor in the journal, though a record names them.
     fn exposed(&self) -> BlockRun {
         let journaled = self.journaled.load(Ordering::Acquire);
-        BlockRun { first: self.first.plus(journaled), count: self.filled() - journaled }
+        let recorded = self.recorded.load(Ordering::Acquire);
+        BlockRun { first: self.first.plus(journaled), count: recorded.saturating_sub(journaled) }
     }
 }
 
@@ -196,7 +205,7 @@ impl RunTable {
         self.all().iter().try_for_each(|run| self.home(run, device, geometry))
     }
 
-    /// The blocks that only memory holds, with the runs that hold them.
+    /// The blocks that only memory holds, and that records name, with the runs that hold them.
     pub(crate) fn exposed(&self) -> Vec<(Arc<Run>, BlockRun)> {
         let exposed = self.all().into_iter().map(|run| (run.clone(), run.exposed()));
         exposed.filter(|(_, blocks)| blocks.count > 0).collect()

@@ -69,7 +69,7 @@ impl Engine {
         frozen: &mut Frozen,
     ) -> Result<Option<Lead<'a>>> {
         let written = match taken {
-            Some(taken) => lead.write(taken, &self.runs, false)?,
+            Some(taken) => lead.write(taken, &self.runs, &[])?,
             None => Flushed::Done,
         };
         self.runs.home_all(&*self.device, &self.geometry)?;

@@ -17,7 +17,7 @@ use crate::commit::{
 use crate::device::{Access, Device, FileDevice, Metered};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extent::NodeSource;
-use crate::format::{CheckpointRecord, Geometry, HEADER_BYTES, Root, Superblock};
+use crate::format::{CheckpointRecord, Geometry, HEADER_BYTES, JOURNAL_UNIT, Root, Superblock};
 use crate::space::{Allocator, Gate, Group, ZoneTables};
 use crate::units::{BlockRun, Epoch, Generation, Sequence, index, wide};
 use parking_lot::{Mutex, RwLock};
@@ -152,7 +152,7 @@ impl Store {
         };
         let parts = Parts { device, meter, geometry, options, superblock, record, record_run: None };
         let nodes = parts.nodes();
-        let recovered = Recovered { batches: Vec::new(), next: Sequence(1), offset: 0 };
+        let recovered = Recovered { batches: Vec::new(), next: Sequence(1), offset: 0, stale: Vec::new() };
         let engine =
             parts.assemble(nodes, (Root { height: 1, ..Root::default() }, Vec::new()), &recovered, zones)?;
         let mut checkpointer = engine.maintenance.lock();
@@ -321,8 +321,8 @@ fn prepare(device: &dyn Device, geometry: &Geometry, options: &Options) -> Resul
     Ok(zones)
 }
 
-/// Makes what recovery accepted durable, and marks the beginning of a new term, so that batches that it
-/// did not accept can never be taken for ours.
+/// Makes what recovery accepted durable, wipes what it did not, and marks the beginning of a new term. From now
+/// on at most one sealed batch of each number is in the journal (J5), however often recovery runs over it.
 fn begin_term(
     device: &dyn Device,
     geometry: &Geometry,
@@ -332,6 +332,9 @@ fn begin_term(
 ) -> Result<()> {
     let failed = |cause| Error::io("begin a new term", cause);
     device.grow(geometry.length_bytes(zones)).map_err(failed)?;
+    for at in &recovered.stale {
+        device.write_at(&[0; index(JOURNAL_UNIT)], HEADER_BYTES + at).map_err(failed)?;
+    }
     device.sync().map_err(failed)?;
     superblock.writes = U64::new(superblock.writes.get() + 1);
     superblock.term = U64::new(superblock.term.get() + 1);

@@ -275,7 +275,10 @@ impl Engine {
                 .map(|(offset, crc)| Reference::new(physical.plus(wide(offset)), birth, *crc))
                 .collect();
             state.set(first, &references, footprint, dropped);
-            waiting = self.journal.append(|builder| builder.map(head.id, first, physical, birth, crcs));
+            waiting = self.journal.append(|builder| {
+                builder.map(head.id, first, physical, birth, crcs);
+                run.recorded(run.filled());
+            });
             if run.filled() == run.capacity() {
                 self.close_run(state);
                 full.push(run);
