@@ -16,6 +16,9 @@ pub(crate) const MAP_HEIGHT_MAX: u32 = 8;
 pub(crate) const BLOCK_NO_MAX: u64 = (1 << 48) - 1;
 /// The largest epoch (40 bits): a snapshot every millisecond for 17 years.
 pub(crate) const EPOCH_MAX: u64 = (1 << 40) - 1;
+/// The largest of the numbers that only ever grow by a few (ids, generations, terms, batches): no store comes to it,
+/// and a forged one that begins there could overflow them.
+pub(crate) const COUNTER_MAX: u64 = 1 << 62;
 
 /// Characters in the name of a server, disk or snapshot.
 pub(crate) const NAME_CHARS_MAX: usize = 64;

@@ -11,7 +11,7 @@ use crate::format::{
     CatalogKey, CatalogRecord, DiskRecord, Event, NewVersion, Root, ServerRecord, SnapshotKind,
     SnapshotRecord, VersionRecord,
 };
-use crate::limits::{DISK_BYTES_MAX, EPOCH_MAX};
+use crate::limits::{COUNTER_MAX, DISK_BYTES_MAX, EPOCH_MAX};
 use crate::units::{DiskId, Epoch, ServerId, SnapshotId, VersionId};
 
 /// Name of the snapshot that a restore makes of what it replaces.
@@ -91,13 +91,13 @@ impl Catalog {
     /// Refuses an event whose ids are taken or unknown, or whose numbers no store comes to: only a
     /// forged journal holds one.
     fn refuse_impossible(&self, event: &Event) -> Result<()> {
-        let fresh = |id: u64| id >= self.next_id && id < u64::MAX;
+        let fresh = |id: u64| id >= self.next_id && id < COUNTER_MAX;
         let fits = |epoch: &Epoch, versions: &[NewVersion]| {
             let mut next = self.next_id;
             epoch.0 > self.epoch.0
                 && epoch.0 < EPOCH_MAX
                 && versions.iter().all(|new| {
-                    let in_order = new.version.0 >= next && new.version.0 < u64::MAX;
+                    let in_order = new.version.0 >= next && new.version.0 < COUNTER_MAX;
                     next = new.version.0.saturating_add(1);
                     in_order && self.disks.contains_key(&new.disk)
                 })

@@ -9,7 +9,7 @@ use crate::format::{
     CatalogKey, CatalogRecord, Collection, DiskRecord, Garbage, Geometry, Root, ServerRecord, SnapshotKind,
     SnapshotRecord, VersionRecord,
 };
-use crate::limits::{BLOCK_NO_MAX, DISK_BYTES_MAX, EPOCH_MAX};
+use crate::limits::{BLOCK_NO_MAX, COUNTER_MAX, DISK_BYTES_MAX, EPOCH_MAX};
 use crate::units::{DiskId, Epoch, ServerId, SnapshotId, VersionId, wide};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -36,6 +36,7 @@ pub(crate) struct Catalog {
 fn is_possible(record: &CatalogRecord, geometry: &Geometry) -> bool {
     let root = |root: &Root| {
         geometry.is_map_height(root.height)
+            && (root.height > 0 || root.reference.is_hole())
             && root.mapped <= BLOCK_NO_MAX
             && root.reference.birth().0 <= EPOCH_MAX
     };
@@ -44,7 +45,9 @@ fn is_possible(record: &CatalogRecord, geometry: &Geometry) -> bool {
         CatalogRecord::Disk(disk) => root(&disk.root) && disk.size_bytes <= DISK_BYTES_MAX,
         CatalogRecord::Version(version) => root(&version.root) && version.size_bytes <= DISK_BYTES_MAX,
         CatalogRecord::Garbage(garbage) => {
-            geometry.is_map_height(garbage.height) && garbage.first.0 <= BLOCK_NO_MAX && garbage.id < u64::MAX
+            geometry.is_map_height(garbage.height)
+                && garbage.first.0 <= BLOCK_NO_MAX
+                && garbage.id < COUNTER_MAX
         }
     }
 }
@@ -118,6 +121,12 @@ impl Catalog {
     /// Whether all references between records lead somewhere.
     fn verify(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::corrupt(Defect::CatalogRecord, what));
+        if self.next_id > COUNTER_MAX {
+            return wrong(format!("the next id is {}", self.next_id));
+        }
+        if let Some(id) = self.last_id().filter(|id| *id >= self.next_id) {
+            return wrong(format!("id {id} is given out, and the next one to give out is {}", self.next_id));
+        }
         for disk in self.disks.values() {
             let parent_known = disk.parent.is_none_or(|parent| self.versions.contains_key(&parent));
             if !self.servers.contains_key(&disk.server) || !parent_known || disk.birth > self.epoch {
@@ -145,6 +154,15 @@ impl Catalog {
             self.versions.get(&collection.victim).is_some_and(|victim| victim.snapshot.is_none())
         });
         if victim_known { Ok(()) } else { wrong("collection".into()) }
+    }
+
+    /// The largest id in use. All but garbage draw on one counter.
+    fn last_id(&self) -> Option<u64> {
+        let servers = self.servers.last_key_value().map(|(id, _)| id.0);
+        let disks = self.disks.last_key_value().map(|(id, _)| id.0);
+        let snapshots = self.snapshots.last_key_value().map(|(id, _)| id.0);
+        let versions = self.versions.last_key_value().map(|(id, _)| id.0);
+        [servers, disks, snapshots, versions].into_iter().flatten().max()
     }
 
     fn build_lineage(&mut self) {

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     CheckpointRecord, FORMAT_VERSION, Geometry, SLOT_OFFSETS, SUPERBLOCK_BYTES, Slot, Superblock, seal,
 };
-use crate::limits::BLOCK_NO_MAX;
+use crate::limits::{BLOCK_NO_MAX, COUNTER_MAX};
 use crate::units::{BlockNo, BlockRun, index, wide};
 
 /// Which slot to trust. The rows are lettered; the tests below have one for each letter.
@@ -39,7 +39,10 @@ pub(crate) fn read_superblock(device: &dyn Device) -> Result<(Superblock, Geomet
     let superblock = choose(read_slot(device, SLOT_OFFSETS[0])?, read_slot(device, SLOT_OFFSETS[1])?)?;
     check_version(&superblock, device.is_read_only())?;
     let geometry = superblock.geometry().map_err(|wrong| Error::corrupt(Defect::Geometry, wrong))?;
+    let counters = [superblock.writes, superblock.term, superblock.recovered, superblock.journal_sequence];
     let sound = superblock.reserved_is_zero()
+        && counters.iter().all(|counter| counter.get() <= COUNTER_MAX)
+        && superblock.journal_sequence.get() > 0
         && superblock.journal_offset.get() < geometry.journal_bytes()
         && superblock.journal_offset.get().is_multiple_of(crate::format::JOURNAL_UNIT);
     if sound {
@@ -124,6 +127,12 @@ pub(crate) fn read_checkpoint(
     let record = CheckpointRecord::decode(&bytes).ok_or_else(|| damaged("it makes no sense"))?;
     if !geometry.is_map_height(record.catalog_height) {
         return Err(damaged("its catalog map is impossibly high"));
+    }
+    if record.generation.0 > COUNTER_MAX {
+        return Err(damaged("its generation is impossibly large"));
+    }
+    if record.catalog_height == 0 && !record.catalog_root.is_hole() {
+        return Err(damaged("its catalog map has a root and no levels"));
     }
     if record.zones > geometry.zones_in(BLOCK_NO_MAX * u64::from(geometry.block_size()) / 2)
         || wide(record.groups.len()) != geometry.groups_for(record.zones)

@@ -86,6 +86,7 @@ impl Engine {
     /// Sees that the journal and the memory for changes do not fill up: asks for a checkpoint in time,
     /// and waits for it where it is late.
     pub(super) fn keep_up(&self) -> Result<()> {
+        self.check_writable()?;
         let size = self.geometry.journal_bytes();
         loop {
             let used = self.journal.used_bytes();

@@ -171,7 +171,7 @@ impl Store {
         let (mut superblock, geometry) = read_superblock(&*device)?;
         let (record, run) = read_checkpoint(&*device, &geometry, &superblock)?;
         let recovered = recover(&*device, &geometry, &superblock)?;
-        let zones = zones_after(&recovered, record.zones);
+        let zones = zones_after(&recovered, record.zones)?;
         if !device.is_read_only() {
             begin_term(&*device, &geometry, &mut superblock, &recovered, zones)?;
         }

@@ -13,14 +13,18 @@ use crate::format::{Batch, Event, Geometry, MapRecord, Record, Reference};
 use crate::units::{BlockRun, DiskBlock, DiskId, wide};
 use std::sync::Arc;
 
-/// How many zones the store has after the batches, which had `zones` at the checkpoint.
-pub(super) fn zones_after(recovered: &Recovered, zones: u64) -> u64 {
-    let grown =
-        recovered.batches.iter().flat_map(|accepted| &accepted.records).filter_map(|record| match record {
-            Record::Event(Event::Grow { zones }) => Some(*zones),
-            _ => None,
-        });
-    grown.fold(zones, u64::max)
+/// How many zones the store has after the batches, which had `zones` at the checkpoint. A store grows by one
+/// zone at a time, so a journal cannot ask for more than it has events.
+pub(super) fn zones_after(recovered: &Recovered, zones: u64) -> Result<u64> {
+    recovered.batches.iter().flat_map(|accepted| &accepted.records).try_fold(zones, |zones, record| {
+        match record {
+            Record::Event(Event::Grow { zones: grown }) if *grown > zones + 1 => {
+                Err(impossible(format!("the store grows from {zones} to {grown} zones at once")))
+            }
+            Record::Event(Event::Grow { zones: grown }) => Ok(zones.max(*grown)),
+            _ => Ok(zones),
+        }
+    })
 }
 
 fn impossible(what: impl std::fmt::Display) -> Error {
