@@ -11,7 +11,7 @@ mod model;
 use cowblk::device::sim::{SimDevice, Survival};
 use cowblk::{ErrorKind, Store};
 use model::{
-    BLOCK, CrashPoint, Dice, Fill, Judge, Model, Moment, Recorder, Shape, Tally, Verb, states_wanted,
+    BLOCK, CrashPoint, Dice, Fill, Judge, Model, Moment, Recorder, Shape, Story, Tally, Verb, states_wanted,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -22,9 +22,7 @@ use std::time::Duration;
 struct History {
     shape: Shape,
     dice: Dice,
-    states: Vec<Model>,
-    fingerprints: Vec<u64>,
-    verbs: Vec<String>,
+    story: Story,
     blocks_when_empty: u64,
     stamp: u64,
 }
@@ -38,132 +36,90 @@ impl History {
         store.collect().unwrap();
         let blocks_when_empty = store.status().used_blocks;
         store.close().unwrap();
-        let model = Model::default();
-        let fingerprints = vec![model.fingerprint()];
-        let history = Self {
-            shape,
-            dice,
-            states: vec![model],
-            fingerprints,
-            verbs: Vec::new(),
-            blocks_when_empty,
-            stamp: 0,
-        };
-        (history, device)
+        (Self { shape, dice, story: Story::new(Model::default()), blocks_when_empty, stamp: 0 }, device)
     }
 
     fn judge<'a>(&'a self, tally: &'a Tally) -> Judge<'a> {
-        Judge {
-            shape: self.shape,
-            history: &self.states,
-            fingerprints: &self.fingerprints,
-            blocks_when_empty: self.blocks_when_empty,
-            tally,
-        }
+        Judge { shape: self.shape, story: &self.story, blocks_when_empty: self.blocks_when_empty, tally }
     }
 
-    fn forget_before(&mut self, state: usize) {
-        self.states = vec![self.states[state].clone()];
-        self.fingerprints = vec![self.fingerprints[state]];
-    }
-
-    /// Runs verbs on an open store. Returns a device that a crash left, and the state that is on it.
+    /// Runs verbs on an open store. Returns a device that a crash left.
     fn term(&mut self, device: SimDevice, tally: &Tally) -> SimDevice {
         let recorder = Recorder::new(device);
         let store = Store::open_on(recorder.clone(), self.shape.options()).unwrap();
         recorder.take();
-        let mut promised = 0;
-        let mut chosen: Option<(usize, SimDevice)> = None;
         for _ in 0..4 + self.dice.below(40) {
-            self.stamp += 1;
-            let now = self.states.last().unwrap().clone();
-            let verb = Verb::random(&mut self.dice, &now, self.stamp);
-            self.verbs.push(verb.to_string());
-            let expected = verb.states(&now);
-            let base = self.states.len();
-            for state in expected.iter().flatten() {
-                self.fingerprints.push(state.fingerprint());
-                self.states.push(state.clone());
-            }
-            recorder.set_moment(Moment { promised, asked: self.states.len() - 1 });
-            let ran = verb.run(&store);
-            match (&ran, &expected) {
-                (Ok(()), Ok(_)) => {}
-                (Err(error), Err(kind)) if error.kind() == *kind => {}
-                (Err(error), Ok(_)) if error.kind() == ErrorKind::Full => {
-                    self.verbs.push("  it was full".into());
-                }
-                _ => panic!("{verb}: {ran:?}, not {:?}", expected.as_ref().map(|_| ())),
-            }
-            for point in recorder.take() {
-                if let Some(found) = self.look(&point, tally) {
-                    chosen = Some(found);
-                }
-            }
-            if ran.is_err() || self.dice.one_in(10) {
-                let found = self
-                    .judge(tally)
-                    .locate(&store, Moment { promised: base - 1, asked: self.states.len() - 1 });
-                assert!(
-                    ran.is_err()
-                        || found == self.states.len() - 1
-                        || self.fingerprints[found] == *self.fingerprints.last().unwrap()
-                );
-                self.states.truncate(found + 1);
-                self.fingerprints.truncate(found + 1);
-            }
-            if ran.is_ok() && verb.is_durable() {
-                promised = self.states.len() - 1;
-            }
-            recorder.set_moment(Moment { promised, asked: self.states.len() - 1 });
-            if chosen.is_some() {
-                break;
-            }
-        }
-        let (found, device) = match chosen {
-            Some(chosen) => chosen,
-            None if self.dice.one_in(3) => {
-                recorder.set_moment(Moment { promised, asked: self.states.len() - 1 });
-                drop(store);
-                let point = recorder.now();
+            self.step(&store, &recorder);
+            if let Some((found, device)) = self.look(recorder.take(), tally) {
                 recorder.device.cut_power();
-                self.verbs.push("closed".into());
-                let survival = Survival::Random(self.dice.next());
-                let mut dice = self.dice.clone();
-                let point = CrashPoint {
-                    moment: Moment { promised: self.states.len() - 1, ..point.moment },
-                    ..point
-                };
-                let (found, device) = self.judge(tally).crash(&point, &survival, &mut dice);
-                self.forget_before(found);
+                self.story.go_on_from(found);
                 return device;
             }
-            None => {
-                let point = recorder.now();
-                let survival = Survival::Random(self.dice.next());
-                let mut dice = self.dice.clone();
-                self.judge(tally).crash(&point, &survival, &mut dice)
-            }
-        };
-        recorder.device.cut_power();
-        self.verbs.push(format!("crashed, and went on from state {found} of {}", self.states.len() - 1));
-        self.forget_before(found);
+            recorder.set_moment(self.story.moment());
+        }
+        let is_closed = self.dice.one_in(3);
+        if is_closed {
+            drop(store);
+            self.story.told.push("closed".into());
+            self.story.promise();
+        } else {
+            recorder.device.cut_power();
+        }
+        let point = CrashPoint { moment: self.story.moment(), ..recorder.now() };
+        let (found, device) = self.crash(&point, tally);
+        self.story.go_on_from(found);
         device
     }
 
-    /// Crashes at a point in several ways. Now and then the history goes on from there.
-    fn look(&mut self, point: &CrashPoint, tally: &Tally) -> Option<(usize, SimDevice)> {
-        let ways = if point.is_full { 4 } else { self.dice.below(4) / 3 };
+    /// Runs a verb and compares how it ended. Sometimes, and where it failed half-way, the store is compared, too.
+    fn step(&mut self, store: &Store, recorder: &Recorder) {
+        self.stamp += 1;
+        let verb = Verb::random(&mut self.dice, self.story.last(), self.stamp);
+        let before = self.story.moment().asked;
+        let expected = self.story.ask(&verb);
+        recorder.set_moment(self.story.moment());
+        let ran = verb.run(store);
+        match (&ran, &expected) {
+            (Ok(()), Ok(())) => {}
+            (Err(error), Err(kind)) if error.kind() == *kind => {}
+            (Err(error), Ok(())) if error.kind() == ErrorKind::Full => {
+                self.story.told.push("  it was full".into());
+            }
+            _ => panic!("{verb}: {ran:?}, not {expected:?}"),
+        }
+        if ran.is_err() || self.dice.one_in(10) {
+            let asked = self.story.moment().asked;
+            let found = self.judge(&Tally::default()).locate(store, Moment { promised: before, asked });
+            assert!(ran.is_err() || self.story.alike(found, asked), "a verb that returned is only half done");
+            self.story.stop_at(found);
+        }
+        if ran.is_ok() && verb.is_durable() {
+            self.story.promise();
+        }
+    }
+
+    /// Crashes at points in several ways. Now and then the history goes on from one of them.
+    fn look(&mut self, points: Vec<CrashPoint>, tally: &Tally) -> Option<(usize, SimDevice)> {
         let mut chosen = None;
-        for _ in 0..ways {
-            let survival = Survival::Random(self.dice.next());
-            let mut dice = Dice::new(self.dice.next());
-            let found = self.judge(tally).crash(point, &survival, &mut dice);
-            if self.dice.one_in(60) {
-                chosen = Some(found);
+        for point in points {
+            // What a point promised was asked for since, or was found not to have happened.
+            let moment = Moment { asked: point.moment.asked.min(self.story.moment().asked), ..point.moment };
+            let point = CrashPoint { moment, ..point };
+            let ways = if point.is_full { 4 } else { self.dice.below(4) / 3 };
+            for _ in 0..ways {
+                let found = self.crash(&point, tally);
+                if self.dice.one_in(60) {
+                    chosen = Some(found);
+                }
             }
         }
         chosen
+    }
+
+    fn crash(&mut self, point: &CrashPoint, tally: &Tally) -> (usize, SimDevice) {
+        let survival = Survival::Random(self.dice.next());
+        let mut dice = Dice::new(self.dice.next());
+        self.judge(tally).crash(point, &survival, &mut dice)
     }
 }
 
@@ -176,7 +132,7 @@ fn run(seed: u64, tally: &Tally) {
         }
     }));
     if let Err(panic) = outcome {
-        println!("COWBLK_SEED={seed} fails, {:?}:\n  {}", history.shape, history.verbs.join("\n  "));
+        println!("COWBLK_SEED={seed} fails, {:?}:\n  {}", history.shape, history.story.told.join("\n  "));
         resume_unwind(panic);
     }
 }

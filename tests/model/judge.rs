@@ -1,8 +1,8 @@
 //! Judge: looks at what a crash left, and decides whether the store kept its promises.
 
-use super::plain::Model;
 use super::recorder::{CrashPoint, Moment, Recorder};
 use super::shape::Shape;
+use super::story::Story;
 use super::verb::{Dice, Verb};
 use super::view::observe;
 use cowblk::Store;
@@ -34,9 +34,7 @@ pub fn states_wanted(by_default: u64) -> u64 {
 /// What a judge goes by.
 pub struct Judge<'a> {
     pub shape: Shape,
-    /// The states that were asked for, oldest first.
-    pub history: &'a [Model],
-    pub fingerprints: &'a [u64],
+    pub story: &'a Story,
     /// Blocks in use by a store without servers.
     pub blocks_when_empty: u64,
     pub tally: &'a Tally,
@@ -71,16 +69,16 @@ impl Judge<'_> {
         let view = observe(store).expect("everything that is shown can be read");
         let print = view.fingerprint();
         let allowed = moment.promised..=moment.asked;
+        let prints = &self.story.fingerprints;
         // The newest that fits: equal states are the same to everybody.
-        if let Some(found) = allowed.clone().rev().find(|at| self.fingerprints[*at] == print) {
+        if let Some(found) = allowed.clone().rev().find(|at| prints[*at] == print) {
             return found;
         }
-        let elsewhere: Vec<usize> =
-            (0..self.history.len()).filter(|at| self.fingerprints[*at] == print).collect();
+        let elsewhere: Vec<usize> = (0..prints.len()).filter(|at| prints[*at] == print).collect();
         panic!(
             "the store shows none of the states {allowed:?}, but {elsewhere:?}\n  against the oldest:\n    {}\n  against the newest:\n    {}",
-            view.difference(&self.history[moment.promised].view()),
-            view.difference(&self.history[moment.asked].view()),
+            view.difference(&self.story.states[moment.promised].view()),
+            view.difference(&self.story.states[moment.asked].view()),
         );
     }
 
@@ -97,8 +95,8 @@ impl Judge<'_> {
                 .expect("a store opens after a crash while it was opened");
             let again = self.locate(&store, moment);
             if at == last {
-                assert_eq!(
-                    self.fingerprints[again], self.fingerprints[found],
+                assert!(
+                    self.story.alike(again, found),
                     "what an opening showed was lost by a crash after it"
                 );
             }
@@ -108,7 +106,7 @@ impl Judge<'_> {
 
     /// Uses the store, then empties it: nothing may be left.
     fn go_on(&self, store: &Store, recorder: &Recorder, found: usize, dice: &mut Dice) {
-        let mut model = self.history[found].clone();
+        let mut model = self.story.states[found].clone();
         let mut trace = vec![format!("from state {found}")];
         for round in 0..dice.below(6) {
             let stamp = (1 << 24) + dice.below(1 << 20) * 8 + round;

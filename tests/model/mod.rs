@@ -23,6 +23,7 @@ mod judge;
 mod plain;
 mod recorder;
 mod shape;
+mod story;
 mod verb;
 mod view;
 
@@ -31,5 +32,6 @@ pub use judge::{Judge, Tally, states_wanted};
 pub use plain::{Model, Snap};
 pub use recorder::{CrashPoint, Moment, Recorder};
 pub use shape::Shape;
+pub use story::Story;
 pub use verb::{Dice, Verb};
-pub use view::{View, fingerprint_of, observe};
+pub use view::{View, damage_of, fingerprint_of, observe};

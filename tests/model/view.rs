@@ -1,7 +1,7 @@
 //! View: all that can be seen of a store from outside, and its fingerprint.
 
 use super::content::{BLOCK, block_print, hash, hash_block, is_zero, mix};
-use cowblk::{Result, Snapshot, Store};
+use cowblk::{Error, Result, Snapshot, Store};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -136,4 +136,74 @@ pub fn observe(store: &Store) -> Result<View> {
 /// The fingerprint of everything that a store shows.
 pub fn fingerprint_of(store: &Store) -> Result<u64> {
     observe(store).map(|view| view.fingerprint())
+}
+
+/// Reads each place of a disk block by block. Errors are collected; what can be read must be what is expected.
+fn damage_of_disk(
+    path: &str,
+    expected: &super::Content,
+    read: impl Fn(&mut [u8], u64) -> Result<()>,
+    errors: &mut Vec<Error>,
+) -> std::result::Result<(), String> {
+    let mut buf = [0; 4096];
+    for block in places(expected.size).into_iter().flatten() {
+        let len = usize::try_from((expected.size - block * BLOCK).min(BLOCK)).unwrap();
+        buf.fill(0xEE);
+        match read(&mut buf[..len], block * BLOCK) {
+            Ok(()) => {
+                let found = (!is_zero(&buf[..len])).then(|| hash_block(&buf[..len]));
+                if found != expected.blocks.get(&block).map(|held| held.hash) {
+                    return Err(format!("{path}: block {block} reads {found:x?}"));
+                }
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    Ok(())
+}
+
+/// Compares a store that may be damaged with a model: the errors that reading gave, or what is wrong without an error.
+/// The catalog was read when the store was opened: it must be right.
+pub fn damage_of(store: &Store, model: &super::Model) -> std::result::Result<Vec<Error>, String> {
+    let mut errors = Vec::new();
+    let names: Vec<String> = store.servers().iter().map(cowblk::Server::name).collect();
+    if !names.iter().eq(model.servers.keys()) && names.len() != model.servers.len() {
+        return Err(format!("servers {names:?}"));
+    }
+    for (name, expected) in &model.servers {
+        let server = store.server(name).map_err(|error| format!("{name}: {error}"))?;
+        if server.disks().len() != expected.disks.len() || server.snapshots().len() != expected.snapshots.len() {
+            return Err(format!("{name}: {} disks, {} snapshots", server.disks().len(), server.snapshots().len()));
+        }
+        for (disk, held) in &expected.disks {
+            let path = format!("{name}/{disk}");
+            let disk = server.disk(disk).map_err(|error| format!("{path}: {error}"))?;
+            if disk.size_bytes() != held.content.size {
+                return Err(format!("{path} has {} bytes", disk.size_bytes()));
+            }
+            damage_of_disk(&path, &held.content, |buf, offset| disk.read_at(buf, offset), &mut errors)?;
+        }
+        let named = server.snapshots().into_iter().map(|snapshot| (snapshot.name(), snapshot));
+        let named = named.map(|(name, snapshot)| (expected.snapshots.get(&name), snapshot));
+        let before = server.before_restore().map(|snapshot| (expected.before.as_ref(), snapshot));
+        if before.is_some() != expected.before.is_some() {
+            return Err(format!("{name}: what the last restore replaced"));
+        }
+        for (expected, snapshot) in named.chain(before) {
+            let path = format!("{name}@{}", snapshot.name());
+            let Some(expected) = expected else { return Err(format!("{path} is there")) };
+            if snapshot.disks().len() != expected.len() {
+                return Err(format!("{path} holds {} disks", snapshot.disks().len()));
+            }
+            for (disk, held) in expected {
+                let path = format!("{path}/{disk}");
+                let disk = snapshot.disk(disk).map_err(|error| format!("{path}: {error}"))?;
+                if disk.size_bytes() != held.content.size {
+                    return Err(format!("{path} has {} bytes", disk.size_bytes()));
+                }
+                damage_of_disk(&path, &held.content, |buf, offset| disk.read_at(buf, offset), &mut errors)?;
+            }
+        }
+    }
+    Ok(errors)
 }
