@@ -1,0 +1,140 @@
+//! Judge: looks at what a crash left, and decides whether the store kept its promises.
+
+use super::recorder::{CrashPoint, Moment, Recorder};
+use super::shape::Shape;
+use super::story::Story;
+use super::verb::{Dice, Verb};
+use super::view::observe;
+use cowblk::Store;
+use cowblk::check_device;
+use cowblk::device::sim::{SimDevice, Survival};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many crash states were looked at.
+#[derive(Default)]
+pub struct Tally(AtomicU64);
+
+impl Tally {
+    pub fn add(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How many crash states are wanted: `COWBLK_CRASH_STATES`, or what a test asks for by itself.
+pub fn states_wanted(by_default: u64) -> u64 {
+    let asked = std::env::var("COWBLK_CRASH_STATES").ok();
+    asked.map_or(by_default, |text| text.parse().expect("COWBLK_CRASH_STATES is a number"))
+}
+
+/// What a judge goes by.
+pub struct Judge<'a> {
+    pub shape: Shape,
+    pub story: &'a Story,
+    /// Blocks in use by a store without servers.
+    pub blocks_when_empty: u64,
+    pub tally: &'a Tally,
+}
+
+impl Judge<'_> {
+    /// Crashes at `point` in this way, reopens, compares, and returns the state that was found, with the device.
+    pub fn crash(&self, point: &CrashPoint, survival: &Survival, dice: &mut Dice) -> (usize, SimDevice) {
+        let device = point.device.crash(survival);
+        let nth = self.tally.add();
+        if nth.is_multiple_of(8) {
+            let report = check_device(&device).expect("a crashed store can be checked");
+            assert!(report.is_clean(), "unopened after a crash: {:?}", report.findings);
+        }
+        let left = device.fork();
+        let recorder = Recorder::new(device);
+        let store = Store::open_on(recorder.clone(), self.shape.options()).expect("a crashed store opens");
+        let found = self.locate(&store, point.moment);
+        if dice.one_in(6) {
+            self.crash_again(&recorder, point.moment, found, dice);
+        }
+        if dice.one_in(12) {
+            self.go_on(&store, &recorder, found, dice);
+        }
+        recorder.device.cut_power();
+        drop(store);
+        (found, left)
+    }
+
+    /// The one state of the history that the store shows.
+    pub fn locate(&self, store: &Store, moment: Moment) -> usize {
+        let view = observe(store).expect("everything that is shown can be read");
+        let print = view.fingerprint();
+        let allowed = moment.promised..=moment.asked;
+        let prints = &self.story.fingerprints;
+        // The newest that fits: equal states are the same to everybody.
+        if let Some(found) = allowed.clone().rev().find(|at| prints[*at] == print) {
+            return found;
+        }
+        let elsewhere: Vec<usize> = (0..prints.len()).filter(|at| prints[*at] == print).collect();
+        panic!(
+            "the store shows none of the states {allowed:?}, but {elsewhere:?}\n  against the oldest:\n    {}\n  against the newest:\n    {}",
+            view.difference(&self.story.states[moment.promised].view()),
+            view.difference(&self.story.states[moment.asked].view()),
+        );
+    }
+
+    /// A second crash during the recovery from the first one, or right after it.
+    fn crash_again(&self, recorder: &Recorder, moment: Moment, found: usize, dice: &mut Dice) {
+        let mut points = recorder.take();
+        points.retain(|point| point.is_full);
+        points.push(recorder.now());
+        let last = points.len() - 1;
+        for (at, point) in points.iter().enumerate() {
+            let device = point.device.crash(&Survival::Random(dice.next()));
+            self.tally.add();
+            let store = Store::open_on(Arc::new(device.clone()), self.shape.options())
+                .expect("a store opens after a crash while it was opened");
+            let again = self.locate(&store, moment);
+            if at == last {
+                assert!(
+                    self.story.alike(again, found),
+                    "what an opening showed was lost by a crash after it"
+                );
+            }
+            device.cut_power();
+        }
+    }
+
+    /// Uses the store, then empties it: nothing may be left.
+    fn go_on(&self, store: &Store, recorder: &Recorder, found: usize, dice: &mut Dice) {
+        let mut model = self.story.states[found].clone();
+        let mut trace = vec![format!("from state {found}")];
+        for round in 0..dice.below(6) {
+            let stamp = (1 << 24) + dice.below(1 << 20) * 8 + round;
+            let verb = Verb::random(dice, &model, stamp);
+            trace.push(verb.to_string());
+            match (verb.run(store), verb.states(&model)) {
+                (Ok(()), Ok(states)) => model = states.last().cloned().unwrap_or(model),
+                (Err(error), Err(kind)) if error.kind() == kind => {}
+                (Err(error), Ok(_)) if error.kind() == cowblk::ErrorKind::Full => return,
+                (ran, expected) => panic!("after a crash, {verb}: {ran:?}, not {:?}", expected.map(|_| ())),
+            }
+        }
+        let view = observe(store).expect("everything that is shown can be read");
+        assert!(
+            view.fingerprint() == model.fingerprint(),
+            "going on after a crash:\n    {}",
+            view.difference(&model.view())
+        );
+        for server in store.servers() {
+            store.delete_server(server.id()).expect("a server can be deleted after a crash");
+        }
+        store.collect().expect("everything can be collected after a crash");
+        let report = check_device(&recorder.device).expect("a used store can be checked");
+        assert!(report.is_clean(), "emptied after a crash and {trace:#?}: {:?}", report.findings);
+        let status = store.status();
+        assert_eq!(
+            status.used_blocks, self.blocks_when_empty,
+            "something is left of nothing: {status:?}, {report:?}"
+        );
+    }
+}
