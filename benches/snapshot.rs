@@ -2,7 +2,7 @@
 //!
 //! The stores lie in a [`SparseDevice`], so that 16 GiB of mapped blocks fit into memory and no disk adds its noise. Run
 //! with `cargo bench --bench snapshot`; `cargo test --bench snapshot` runs everything once on small disks.
-//! `COWBLK_BENCH_TIB=1` adds a store with 1 TiB of mapped blocks to the openings (about 7 GB of memory).
+//! `COWBLK_BENCH_TIB=1` adds a store with 1 TiB of mapped blocks to the openings (5 GB of memory, three minutes).
 
 #![allow(missing_docs, reason = "criterion_group! makes functions that nobody else sees")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up has nothing to measure")]
