@@ -2,7 +2,7 @@
 //!
 //! The stores lie in a [`SparseDevice`], so that 16 GiB of mapped blocks fit into memory and no disk adds its noise. Run
 //! with `cargo bench --bench snapshot`; `cargo test --bench snapshot` runs everything once on small disks.
-//! `COWBLK_BENCH_TIB=1` adds a store with 1 TiB of mapped blocks to the openings (about 10 GB of memory).
+//! `COWBLK_BENCH_TIB=1` adds a store with 1 TiB of mapped blocks to the openings (5 GB of memory, three minutes).
 
 #![allow(missing_docs, reason = "criterion_group! makes functions that nobody else sees")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up has nothing to measure")]
@@ -29,6 +29,12 @@ fn is_quick() -> bool {
     arguments.iter().any(|a| a == "--test") || !arguments.iter().any(|a| a == "--bench")
 }
 
+/// Whether the command line asks for a benchmark with this in its name: no store is filled for the others.
+fn is_wanted(name: &str) -> bool {
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    filter.is_none_or(|filter| name.contains(&filter))
+}
+
 /// How a disk's blocks came to their places in the store.
 #[derive(Clone, Copy, Debug)]
 enum Mapping {
@@ -36,6 +42,8 @@ enum Mapping {
     Sequential,
     /// Written block by block in a scattered order: neighbours on the disk are strangers in the store.
     Random,
+    /// As `Sequential`, but all blocks look the same: the device then keeps a tebibyte of them in a few words.
+    Uniform,
 }
 
 /// A store with one disk of which `mapped_bytes` hold data.
@@ -57,7 +65,8 @@ impl Pool {
         let server = store.create_server("web").unwrap();
         let disk = server.create_disk("vda", mapped_bytes.max(GIB)).unwrap();
         match mapping {
-            Mapping::Sequential => write_sequentially(&disk, mapped_bytes),
+            Mapping::Sequential => write_sequentially(&disk, mapped_bytes, |at| at),
+            Mapping::Uniform => write_sequentially(&disk, mapped_bytes, |_| 1),
             Mapping::Random => write_scattered(&disk, mapped_bytes),
         }
         store.checkpoint().unwrap();
@@ -93,11 +102,11 @@ impl Pool {
     }
 }
 
-fn write_sequentially(disk: &Disk, bytes: u64) {
+fn write_sequentially(disk: &Disk, bytes: u64, word: impl Fn(u64) -> u64) {
     let mut buf = vec![0; 1 << 20];
     for offset in (0..bytes).step_by(1 << 20) {
         for (n, part) in (0..).zip(buf.chunks_mut(4096)) {
-            block(part, offset / BLOCK + n);
+            block(part, word(offset / BLOCK + n));
         }
         disk.write_at(&buf, offset).unwrap();
     }
@@ -112,6 +121,9 @@ fn write_scattered(disk: &Disk, bytes: u64) {
         disk.write_at(&buf, at * BLOCK).unwrap();
     }
 }
+
+/// What is measured on each of them.
+const VERBS: [&str; 3] = ["create", "delete", "restore"];
 
 /// The disks to measure on: name, mapped bytes, how they are mapped.
 fn sizes() -> Vec<(&'static str, u64, Mapping)> {
@@ -206,21 +218,30 @@ fn delete_named(store: &Store, server: &Server, name: &str) {
 /// however the blocks are scattered.
 fn flat_in_data(c: &mut Criterion) {
     for (label, mapped_bytes, mapping) in sizes() {
-        verbs(c, label, &Pool::new(mapped_bytes, mapping));
+        if VERBS.iter().any(|verb| is_wanted(&format!("{verb}/{label}"))) {
+            verbs(c, label, &Pool::new(mapped_bytes, mapping));
+        }
     }
 }
 
 /// Claim: create, restore and the delete call take the same time in a store with 1 snapshot and with 10,000.
 fn flat_in_snapshots(c: &mut Criterion) {
     for count in populations() {
+        let label = format!("beside-{count}-snapshots");
+        if !VERBS.iter().any(|verb| is_wanted(&format!("{verb}/{label}"))) {
+            continue;
+        }
         let pool = Pool::new(16 * MIB, Mapping::Sequential);
         pool.take_snapshots(count);
-        verbs(c, &format!("beside-{count}-snapshots"), &pool);
+        verbs(c, &label, &pool);
     }
 }
 
 /// Claim: the first overwrite of a block after a snapshot costs what an overwrite without a snapshot costs.
 fn writes_after_a_snapshot(c: &mut Criterion) {
+    if !is_wanted("overwrite/without-snapshot") && !is_wanted("overwrite/after-snapshot") {
+        return;
+    }
     let pool = Pool::new(if is_quick() { 16 * MIB } else { GIB }, Mapping::Random);
     let blocks = pool.disk.size_bytes() / BLOCK;
     let mut buf = vec![0; 4096];
@@ -241,9 +262,11 @@ fn open_is_flat(c: &mut Criterion) {
     group.sample_size(10);
     let mut stores = sizes();
     if std::env::var_os("COWBLK_BENCH_TIB").is_some() {
-        stores.push(("1TiB-sequential", 1 << 40, Mapping::Sequential));
+        stores.push(("1TiB-sequential", 1 << 40, Mapping::Uniform));
     }
-    for (label, mapped_bytes, mapping) in stores {
+    for (label, mapped_bytes, mapping) in
+        stores.into_iter().filter(|(label, ..)| is_wanted(&format!("open/{label}")))
+    {
         let pool = Pool::new(mapped_bytes, mapping);
         // The same journal everywhere: what stands in it after the last checkpoint is these writes.
         write_scattered(&pool.disk, 16 * MIB);

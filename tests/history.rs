@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
 
 mod fixture;
+mod plain;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,22 +14,14 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use cowblk::{
-    Disk, ErrorKind, Extent, ExtentKind, Options, Server, SnapshotDisk, SnapshotId, SnapshotKind, Store,
+    Disk, ErrorKind, Extent, ExtentKind, Options, Server, SnapshotDisk, SnapshotId, SnapshotKind,
+    SnapshotStatus, Store,
 };
 use fixture::{Dice, assert_clean, empty, scratch, seeds};
+use plain::{Contents, PlainServer, PlainSnapshot};
 use proptest::prelude::*;
 
 type Log = Rc<RefCell<Vec<String>>>;
-
-/// What each disk of a server, or of a snapshot, must read.
-type Contents = BTreeMap<String, Vec<u8>>;
-
-struct ModelServer {
-    disks: Contents,
-    /// User snapshots, oldest first.
-    snapshots: Vec<(SnapshotId, String, Contents)>,
-    before_restore: Option<Contents>,
-}
 
 /// Anything with bytes that can be compared with a vector.
 trait Readable {
@@ -97,7 +90,7 @@ struct History {
     options: Options,
     path: PathBuf,
     store: Option<Store>,
-    model: BTreeMap<String, ModelServer>,
+    model: BTreeMap<String, PlainServer>,
     names: u64,
 }
 
@@ -158,10 +151,7 @@ impl History {
         if Self::is_full(&created) {
             return;
         }
-        self.model.insert(
-            name.clone(),
-            ModelServer { disks: Contents::new(), snapshots: Vec::new(), before_restore: None },
-        );
+        self.model.insert(name.clone(), PlainServer::default());
         let server = created.unwrap();
         assert_eq!(server.name(), name);
         for disk in ["vda", "vdb", "vdc"].into_iter().take(1 + self.dice.index(3)) {
@@ -173,7 +163,7 @@ impl History {
             self.note(|| format!("create {name} {disk} of {size} bytes"));
             let created = server.create_disk(disk, size);
             if !Self::is_full(&created) {
-                self.model.get_mut(&name).unwrap().disks.insert(disk.to_owned(), vec![0; at(size)]);
+                self.model.get_mut(&name).unwrap().create_disk(disk, at(size));
             }
         }
     }
@@ -201,7 +191,7 @@ impl History {
 
     /// After a write that met a full store: each sector is as before or as asked for, and nothing else changed.
     fn adopt(&mut self, server: &str, disk: &str, handle: &Disk, asked: &[u8], offset: u64) {
-        let model = self.model.get_mut(server).unwrap().disks.get_mut(disk).unwrap();
+        let model = &mut self.model.get_mut(server).unwrap().disks.get_mut(disk).unwrap().bytes;
         let mut got = vec![0; asked.len()];
         handle.read_at(&mut got, offset).unwrap();
         for (i, byte) in got.iter().enumerate() {
@@ -215,7 +205,7 @@ impl History {
     }
 
     fn put(&mut self, server: &str, disk: &str, offset: u64, bytes: &[u8]) {
-        let model = self.model.get_mut(server).unwrap().disks.get_mut(disk).unwrap();
+        let model = &mut self.model.get_mut(server).unwrap().disks.get_mut(disk).unwrap().bytes;
         model[at(offset)..at(offset) + bytes.len()].copy_from_slice(bytes);
     }
 
@@ -273,7 +263,7 @@ impl History {
         if size > 4 << 20 || Self::is_full(&handle.resize(size)) {
             return;
         }
-        self.model.get_mut(&server).unwrap().disks.get_mut(&disk).unwrap().resize(at(size), 0);
+        self.model.get_mut(&server).unwrap().disks.get_mut(&disk).unwrap().bytes.resize(at(size), 0);
     }
 
     fn snapshot(&mut self) {
@@ -290,30 +280,62 @@ impl History {
         let snapshot = created.unwrap();
         assert_eq!((snapshot.name(), snapshot.kind()), (name.clone(), SnapshotKind::User));
         let model = self.model.get_mut(&server).unwrap();
-        model.snapshots.push((snapshot.id(), name, model.disks.clone()));
+        model.snapshot(snapshot.id(), name);
     }
 
     fn restore(&mut self) {
         let Some((server, handle)) = self.any_server() else { return };
         let model = &self.model[&server];
         let undo = self.dice.chance(30);
-        let target = match (&model.before_restore, handle.before_restore()) {
-            (Some(contents), Some(snapshot)) if undo => (snapshot.id(), contents.clone()),
-            (None, Some(_)) => panic!("a before-restore snapshot without a restore"),
+        let target: PlainSnapshot = match &model.before_restore {
+            Some(before) if undo => before.clone(),
             _ if model.snapshots.is_empty() => return,
-            _ => {
-                let (id, _, contents) = self.dice.pick(&model.snapshots);
-                (*id, contents.clone())
-            }
+            _ => self.dice.pick(&model.snapshots).clone(),
         };
-        self.note(|| format!("restore {server} to snapshot {}", target.0));
-        if Self::is_full(&handle.restore(target.0)) {
+        self.note(|| format!("restore {server} to snapshot {}", target.id));
+        if Self::is_full(&handle.restore(target.id)) {
             return;
         }
-        let model = self.model.get_mut(&server).unwrap();
-        model.before_restore = Some(std::mem::replace(&mut model.disks, target.1));
-        let kept = handle.before_restore().expect("a restore keeps the old content");
-        assert_eq!(kept.kind(), SnapshotKind::BeforeRestore);
+        let kept = handle.before_restore();
+        assert_eq!(kept.is_some(), model.replaces(&target), "a before-restore snapshot of what was replaced");
+        assert!(kept.as_ref().is_none_or(|kept| kept.kind() == SnapshotKind::BeforeRestore));
+        self.model.get_mut(&server).unwrap().restore(&target, kept.map(|kept| kept.id()));
+    }
+
+    fn create_disk(&mut self) {
+        let name = self.name("disk");
+        let Some((server, handle)) = self.any_server() else { return };
+        let size = 512 * (1 + self.dice.below(2000));
+        self.note(|| format!("create {server} {name} of {size} bytes"));
+        if self.model[&server].disks.len() < 5 && !Self::is_full(&handle.create_disk(&name, size)) {
+            self.model.get_mut(&server).unwrap().create_disk(&name, at(size));
+        }
+    }
+
+    fn delete_disk(&mut self) {
+        let Some((server, disk, handle)) = self.any_disk() else { return };
+        self.note(|| format!("delete {server} {disk}"));
+        self.store().server(&server).unwrap().delete_disk(&disk).unwrap();
+        self.model.get_mut(&server).unwrap().disks.remove(&disk);
+        let error = handle.read_at(&mut [0; 512], 0).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "a handle of a deleted disk: {error}");
+    }
+
+    fn shrink(&mut self) {
+        let Some((server, disk, handle)) = self.any_disk() else { return };
+        let size = 512 * (1 + self.dice.below(handle.size_bytes() / 512));
+        self.note(|| format!("shrink {server} {disk} to {size} bytes"));
+        let model = &mut self.model.get_mut(&server).unwrap().disks.get_mut(&disk).unwrap().bytes;
+        let cuts = model[at(size)..].iter().any(|byte| *byte != 0);
+        match handle.resize(size) {
+            Err(error) if cuts => assert_eq!(error.kind(), ErrorKind::Invalid, "{error}"),
+            result => {
+                assert!(!cuts, "data was cut off");
+                if !Self::is_full(&result) {
+                    model.truncate(at(size));
+                }
+            }
+        }
     }
 
     fn delete_snapshot(&mut self) {
@@ -322,10 +344,10 @@ impl History {
             return;
         }
         let index = self.dice.index(self.model[&server].snapshots.len());
-        let id = self.model[&server].snapshots[index].0;
+        let id = self.model[&server].snapshots[index].id;
         self.note(|| format!("delete snapshot {id} of {server}"));
         self.store().delete_snapshot(id).unwrap();
-        self.model.get_mut(&server).unwrap().snapshots.remove(index);
+        self.model.get_mut(&server).unwrap().delete_snapshot(index);
         assert_eq!(self.store().snapshot(id).map(|s| s.id()).unwrap_err().kind(), ErrorKind::NotFound);
     }
 
@@ -370,12 +392,15 @@ impl History {
     fn step(&mut self, seed: u64, number: u64) {
         self.dice = Dice::new(seed.wrapping_mul(1_000_003).wrapping_add(number));
         match self.dice.below(100) {
-            0..45 => self.write(),
-            45..53 => self.zero(),
-            53..56 => self.grow(),
-            56..64 => self.snapshot(),
-            64..70 => self.restore(),
-            70..76 => self.delete_snapshot(),
+            0..43 => self.write(),
+            43..51 => self.zero(),
+            51..53 => self.grow(),
+            53..55 => self.shrink(),
+            55..57 => self.create_disk(),
+            57..58 => self.delete_disk(),
+            58..65 => self.snapshot(),
+            65..71 => self.restore(),
+            71..76 => self.delete_snapshot(),
             76..80 => {
                 self.note(|| "checkpoint".to_owned());
                 self.store().checkpoint().unwrap();
@@ -402,7 +427,7 @@ impl History {
         let range = self.dice.range(handle.size_bytes());
         let mut got = vec![0xAA; at(range.end - range.start)];
         handle.read_at(&mut got, range.start).unwrap();
-        let expected = &self.model[&server].disks[&disk][at(range.start)..at(range.end)];
+        let expected = &self.model[&server].disks[&disk].bytes[at(range.start)..at(range.end)];
         assert!(got == expected, "{server} {disk} {range:?} reads wrong");
     }
 
@@ -418,17 +443,20 @@ impl History {
         assert_eq!(disks.len(), model.disks.len(), "{name} has the disks {disks:?}");
         for (disk, expected) in &model.disks {
             let (what, handle) = (format!("{name} {disk}"), server.disk(disk).unwrap());
-            assert_reads(&what, &handle, expected);
-            assert_extents(&what, &handle, expected);
+            assert_reads(&what, &handle, &expected.bytes);
+            assert_extents(&what, &handle, &expected.bytes);
+            assert_eq!(handle.parent(), expected.parent, "{what}: its parent");
         }
         let listed: Vec<SnapshotId> = server.snapshots().iter().map(cowblk::Snapshot::id).collect();
-        let expected: Vec<SnapshotId> = model.snapshots.iter().rev().map(|(id, _, _)| *id).collect();
+        let expected: Vec<SnapshotId> = model.snapshots.iter().rev().map(|snapshot| snapshot.id).collect();
         assert_eq!(listed, expected, "{name}: its snapshots, newest first");
-        for (id, snapshot, contents) in &model.snapshots {
-            self.compare_snapshot(*id, &format!("{name} {snapshot}"), contents);
+        for snapshot in &model.snapshots {
+            self.compare_snapshot(snapshot.id, &format!("{name} {}", snapshot.name), &snapshot.disks);
         }
-        if let (Some(snapshot), Some(contents)) = (server.before_restore(), &model.before_restore) {
-            self.compare_snapshot(snapshot.id(), &format!("{name} before restore"), contents);
+        let kept = server.before_restore().map(|snapshot| snapshot.id());
+        assert_eq!(kept, model.before_restore.as_ref().map(|s| s.id), "{name}: before restore");
+        if let Some(snapshot) = &model.before_restore {
+            self.compare_snapshot(snapshot.id, &format!("{name} before restore"), &snapshot.disks);
         }
     }
 
@@ -437,8 +465,32 @@ impl History {
         assert_eq!(snapshot.disks().len(), contents.len(), "{what}: its disks");
         for (disk, expected) in contents {
             let (what, handle) = (format!("{what} {disk}"), snapshot.disk(disk).unwrap());
-            assert_reads(&what, &handle, expected);
-            assert_extents(&what, &handle, expected);
+            assert_reads(&what, &handle, &expected.bytes);
+            assert_extents(&what, &handle, &expected.bytes);
+            assert_eq!(handle.parent(), expected.parent, "{what}: its parent");
+        }
+    }
+
+    /// Once everything is settled, the counted blocks are the ones that the extents show.
+    fn compare_counts(&self) {
+        self.store().checkpoint().unwrap();
+        let block = u64::from(self.store().status().block_size);
+        let mapped = |what: &dyn Readable| -> u64 {
+            let data =
+                what.ranges(what.len()).into_iter().filter(|e| matches!(e.kind, ExtentKind::Data { .. }));
+            data.map(|e| e.len.next_multiple_of(block)).sum()
+        };
+        for (name, model) in &self.model {
+            let server = self.store().server(name).unwrap();
+            for disk in server.disks() {
+                assert_eq!(disk.mapped_bytes(), Some(mapped(&disk)), "{name} {}: mapped bytes", disk.name());
+            }
+            for snapshot in model.snapshots.iter().chain(&model.before_restore) {
+                let handle = self.store().snapshot(snapshot.id).unwrap();
+                assert_eq!(handle.status(), SnapshotStatus::Completed, "{}", snapshot.name);
+                let sum = handle.disks().iter().map(|disk| mapped(disk)).sum();
+                assert_eq!(handle.size_bytes(), Some(sum), "{name} {}: size in bytes", snapshot.name);
+            }
         }
     }
 
@@ -470,6 +522,7 @@ impl History {
         self.compare_all();
         self.reopen();
         self.compare_all();
+        self.compare_counts();
         self.store.take().unwrap().close().unwrap();
         assert_clean(&self.path, "after the history");
         let store = Store::open(&self.path, self.options.clone()).unwrap();

@@ -17,9 +17,22 @@ enum Page {
     Bytes(Box<[u8; PAGE]>),
 }
 
+/// Pages in a chunk: what copies of a medium share until one of them writes there.
+const CHUNK: usize = 1024;
+
+/// A stretch of pages.
+#[derive(Clone)]
+enum Chunk {
+    /// The same eight bytes all through.
+    Word(u64),
+    Pages(Arc<Vec<Page>>),
+}
+
+type Chunks = Vec<Chunk>;
+
 /// The medium. Nothing survives it, and a sync costs nothing: what is measured is the store's own work.
 #[derive(Default)]
-pub(crate) struct SparseDevice(RwLock<Vec<Page>>);
+pub(crate) struct SparseDevice(RwLock<Chunks>);
 
 /// The bytes of a block that repeats `word` (never zero, for a block of zeroes would be a hole).
 pub(crate) fn block(buf: &mut [u8], word: u64) {
@@ -79,33 +92,60 @@ impl SparseDevice {
         Arc::default()
     }
 
-    /// A second medium with the same bytes: what a crash at this moment would leave.
+    /// A second medium with the same bytes: what a crash at this moment would leave. Costs a word for each 4 MiB.
     pub(crate) fn copy(&self) -> Arc<Self> {
-        Arc::new(Self(RwLock::new(self.pages().clone())))
+        Arc::new(Self(RwLock::new(self.chunks().clone())))
     }
 
-    fn pages(&self) -> RwLockReadGuard<'_, Vec<Page>> {
+    fn chunks(&self) -> RwLockReadGuard<'_, Chunks> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pages_mut(&self) -> RwLockWriteGuard<'_, Vec<Page>> {
+    fn chunks_mut(&self) -> RwLockWriteGuard<'_, Chunks> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Chunk {
+    fn load(&self, page: usize, buf: &mut [u8], from: usize) {
+        match self {
+            Self::Word(word) => Page::Word(*word).load(buf, from),
+            Self::Pages(pages) => pages[page].load(buf, from),
+        }
+    }
+
+    fn store(&mut self, page: usize, buf: &[u8], from: usize) {
+        if let Self::Word(word) = *self {
+            *self = Self::Pages(Arc::new(vec![Page::Word(word); CHUNK]));
+        }
+        let Self::Pages(pages) = self else { return };
+        let pages = Arc::make_mut(pages);
+        pages[page].store(buf, from);
+        // Chunks are mostly written from the first page to the last: that is the moment to look.
+        if page == CHUNK - 1
+            && let Page::Word(word) = pages[page]
+            && pages.iter().all(|page| matches!(page, Page::Word(other) if *other == word))
+        {
+            *self = Self::Word(word);
+        }
     }
 }
 
 impl Device for SparseDevice {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        let pages = self.pages();
+        let chunks = self.chunks();
         for (page, from, part) in parts(offset, buf.len()) {
-            pages.get(page).ok_or(io::ErrorKind::UnexpectedEof)?.load(&mut buf[part], from);
+            let chunk = chunks.get(page / CHUNK).ok_or(io::ErrorKind::UnexpectedEof)?;
+            chunk.load(page % CHUNK, &mut buf[part], from);
         }
         Ok(())
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        let mut pages = self.pages_mut();
+        let mut chunks = self.chunks_mut();
         for (page, from, part) in parts(offset, buf.len()) {
-            pages.get_mut(page).ok_or(io::ErrorKind::UnexpectedEof)?.store(&buf[part], from);
+            let chunk = chunks.get_mut(page / CHUNK).ok_or(io::ErrorKind::UnexpectedEof)?;
+            chunk.store(page % CHUNK, &buf[part], from);
         }
         Ok(())
     }
@@ -114,28 +154,20 @@ impl Device for SparseDevice {
         Ok(())
     }
 
+    /// A whole number of chunks: a store that was given less finds a little more.
     fn len_bytes(&self) -> io::Result<u64> {
-        Ok((self.pages().len() * PAGE) as u64)
+        Ok((self.chunks().len() * CHUNK * PAGE) as u64)
     }
 
     fn grow(&self, len_bytes: u64) -> io::Result<()> {
-        let pages = usize::try_from(len_bytes).map_err(io::Error::other)?.div_ceil(PAGE);
-        let mut held = self.pages_mut();
-        let longer = pages.max(held.len());
-        held.resize(longer, Page::Word(0));
+        let wanted = usize::try_from(len_bytes).map_err(io::Error::other)?.div_ceil(CHUNK * PAGE);
+        let mut chunks = self.chunks_mut();
+        let longer = wanted.max(chunks.len());
+        chunks.resize(longer, Chunk::Word(0));
         Ok(())
     }
 
-    fn discard(&self, offset: u64, len_bytes: u64) -> io::Result<()> {
-        let mut pages = self.pages_mut();
-        let len = usize::try_from(len_bytes).map_err(io::Error::other)?;
-        for (page, _, part) in parts(offset, len) {
-            if part.len() == PAGE
-                && let Some(page) = pages.get_mut(page)
-            {
-                *page = Page::Word(0);
-            }
-        }
+    fn discard(&self, _: u64, _: u64) -> io::Result<()> {
         Ok(())
     }
 
