@@ -1,0 +1,142 @@
+//! Journal records: any records, sealed into batches behind those of a valid store.
+//!
+//! They are refused or applied; a store that they were applied to works or gives errors.
+
+use super::bincode::Fields;
+use super::exercise::exercise;
+use super::format::BLOCK;
+use super::image::bases;
+use super::input::Input;
+
+const RECORDS_MAX: usize = 24;
+
+/// The property.
+pub fn run(data: &[u8]) {
+    let input = &mut Input(data);
+    let base = &bases()[input.below(2)];
+    let mut image = base.image.clone();
+    if image.parts.batches.is_empty() {
+        image.put(super::format::superblock::CLEAN, &[0; 8]);
+        image.seal_superblock();
+    }
+    let is_raw = input.byte() < 40;
+    let mut records = Vec::new();
+    let mut inline = Vec::new();
+    if is_raw {
+        records = input.bytes(4000).to_vec();
+    }
+    for _ in 0..RECORDS_MAX {
+        if input.is_empty() {
+            break;
+        }
+        if input.byte() > 230 {
+            let is_durable = input.chance();
+            image.append_batch(&std::mem::take(&mut records), &std::mem::take(&mut inline), is_durable);
+        }
+        record(input, &mut records, &mut inline);
+    }
+    let is_durable = input.byte() < 128;
+    image.append_batch(&records, &inline, is_durable);
+    exercise(image.bytes, input);
+}
+
+fn record(input: &mut Input<'_>, records: &mut Vec<u8>, inline: &mut Vec<u8>) {
+    let mut body = Vec::new();
+    let kind = match input.byte() % 8 {
+        0 => {
+            // The first data blocks of a store with these options: 48 and up.
+            let count = input.byte() % 6;
+            for number in [input.number(), input.number(), physical(input), input.number(), u64::from(count)]
+            {
+                body.extend_from_slice(&number.to_le_bytes());
+            }
+            let crc = crc32fast::hash(&vec![input.byte(); BLOCK]).to_le_bytes();
+            (0..count).for_each(|_| body.extend_from_slice(&crc));
+            1
+        }
+        1 => {
+            for number in [input.number(), input.number(), input.number()] {
+                body.extend_from_slice(&number.to_le_bytes());
+            }
+            2
+        }
+        2 => {
+            let count = input.byte() % 4;
+            body.extend_from_slice(&physical(input).to_le_bytes());
+            body.extend_from_slice(&u64::from(count).to_le_bytes());
+            let carried = if input.byte() < 240 { count } else { input.byte() % 4 };
+            inline.resize(inline.len() + usize::from(carried) * BLOCK, input.byte());
+            4
+        }
+        3 => {
+            let count = input.below(60);
+            body.extend_from_slice(input.bytes(count));
+            u32::from(input.byte() % 6)
+        }
+        _ => {
+            body = event(input);
+            3
+        }
+    };
+    let length = if input.byte() < 250 { body.len() as u32 } else { input.number() as u32 };
+    records.extend_from_slice(&u32::to_le_bytes(kind));
+    records.extend_from_slice(&length.to_le_bytes());
+    records.extend_from_slice(&body);
+}
+
+fn physical(input: &mut Input<'_>) -> u64 {
+    if input.byte() < 200 { 48 + u64::from(input.byte()) } else { input.number() }
+}
+
+fn name(input: &mut Input<'_>) -> String {
+    const NAMES: [&str; 6] = ["web", "db", "vda", "first", "new", "before-restore"];
+    match input.byte() {
+        0..=199 => NAMES[input.below(NAMES.len())].to_owned(),
+        200..=230 => format!("n{}", input.byte()),
+        231..=240 => "n".repeat(usize::from(input.byte()) * 8),
+        _ => String::from_utf8_lossy(input.bytes(5)).into_owned(),
+    }
+}
+
+fn versions(input: &mut Input<'_>, fields: &mut Fields) {
+    let count = input.byte() % 4;
+    fields.integer(if input.byte() < 250 { u64::from(count) } else { input.number() });
+    for _ in 0..count {
+        fields.integer(input.number()).integer(input.number());
+    }
+}
+
+fn event(input: &mut Input<'_>) -> Vec<u8> {
+    let mut fields = Fields::default();
+    let variant = input.byte() % 10;
+    fields.integer(u64::from(variant));
+    match variant {
+        0 | 7 => _ = fields.integer(input.number()),
+        1 => _ = fields.integer(input.number()).string(&name(input)).integer(input.number()),
+        2 => {
+            fields.integer(input.number()).integer(input.number());
+            versions(input, &mut fields);
+        }
+        3 => {
+            fields.integer(input.number()).integer(input.number()).string(&name(input));
+            fields.integer(input.number()).integer(input.number()).integer(input.number());
+        }
+        4 => _ = fields.integer(input.number()).integer(input.number()).integer(input.number()),
+        5 => _ = fields.integer(input.number()).integer(input.number()),
+        6 => {
+            fields.integer(input.number()).integer(input.number()).string(&name(input)).string(&name(input));
+            fields.integer(input.number()).integer(input.number());
+            versions(input, &mut fields);
+        }
+        8 => {
+            fields.integer(input.number()).integer(input.number());
+            fields.integer(input.number()).integer(input.number());
+            versions(input, &mut fields);
+        }
+        _ => {
+            let count = input.below(20);
+            fields.raw(input.bytes(count));
+        }
+    }
+    fields.0
+}

@@ -1,0 +1,4 @@
+//! Runs the property `catalog_pages`: see properties/catalog_pages.rs.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| cowblk_fuzz::catalog_pages::run(data));

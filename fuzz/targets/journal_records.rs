@@ -1,0 +1,4 @@
+//! Runs the property `journal_records`: see properties/journal_records.rs.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| cowblk_fuzz::journal_records::run(data));

@@ -1,0 +1,54 @@
+//! Fuzz regressions: replays every input that a fuzz target once failed on, and a few that it did not.
+//!
+//! The inputs are in fuzz/regressions/<target>/; a new one needs nothing but its file there. The properties are those of
+//! the fuzz targets themselves.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "the numbers are those of small images, or forged anyway"
+)]
+#![allow(missing_docs, unreachable_pub, reason = "a test crate has no outside")]
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+use std::{fs, thread};
+
+#[path = "../fuzz/properties/mod.rs"]
+mod properties;
+
+/// Many times what the slowest input takes on a busy machine: whatever needs longer hangs.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Runs the property on a thread of its own; an input that does not come back is a failure, too.
+fn run(property: fn(&[u8]), data: Vec<u8>) -> Result<(), &'static str> {
+    let (done, waiting) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        property(&data);
+        done.send(()).unwrap();
+    });
+    match waiting.recv_timeout(PATIENCE) {
+        Ok(()) => thread.join().map_err(|_| "panics"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => Err("panics"),
+        Err(mpsc::RecvTimeoutError::Timeout) => Err("hangs"),
+    }
+}
+
+#[test]
+fn what_was_once_found_stays_fixed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions");
+    let mut failures = Vec::new();
+    for (target, property) in properties::TARGETS {
+        let entries = fs::read_dir(folder.join(target)).unwrap();
+        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        assert!(!paths.is_empty(), "{target} has no inputs");
+        for path in paths {
+            if let Err(what) = run(property, fs::read(&path).unwrap()) {
+                failures.push(format!("{target}: {what} on {}", path.display()));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
