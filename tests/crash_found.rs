@@ -1,5 +1,6 @@
 //! Crash stories: what the sweeps and histories once found, each told again as a test of its own.
 
+#![allow(clippy::similar_names, reason = "a server and its servers, a name and what is named")]
 #![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
 
 mod model;

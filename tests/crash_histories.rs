@@ -3,6 +3,7 @@
 //!
 //! `COWBLK_SEED=17` replays one seed; `COWBLK_CRASH_STATES=1000000` goes on until so many crashes were looked at.
 
+#![allow(clippy::similar_names, reason = "a server and its servers, a name and what is named")]
 #![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
 #![allow(clippy::print_stdout, reason = "the number of crash states is part of the result")]
 
@@ -40,7 +41,14 @@ impl History {
     }
 
     fn judge<'a>(&'a self, tally: &'a Tally) -> Judge<'a> {
-        Judge { shape: self.shape, story: &self.story, blocks_when_empty: self.blocks_when_empty, tally }
+        Judge {
+            shape: self.shape,
+            story: &self.story,
+            blocks_when_empty: self.blocks_when_empty,
+            tally,
+            again_one_in: 6,
+            go_on_one_in: 12,
+        }
     }
 
     /// Runs verbs on an open store. Returns a device that a crash left.

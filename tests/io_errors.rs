@@ -3,6 +3,7 @@
 //! The store may refuse, but never panic: after a failed write or sync it takes no changes, reads go on and are right,
 //! and once the medium works again everything that was flushed is there.
 
+#![allow(clippy::similar_names, reason = "a server and its servers, a name and what is named")]
 #![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
 #![allow(clippy::print_stdout, reason = "the number of cases is part of the result")]
 
@@ -154,7 +155,7 @@ impl Case<'_> {
 }
 
 fn judge<'a>(story: &'a Story, tally: &'a Tally) -> Judge<'a> {
-    Judge { shape: SHAPE, story, blocks_when_empty: 0, tally }
+    Judge { shape: SHAPE, story, blocks_when_empty: 0, tally, again_one_in: 0, go_on_one_in: 0 }
 }
 
 fn refuses_changes(store: &Store) {

@@ -38,6 +38,10 @@ pub struct Judge<'a> {
     /// Blocks in use by a store without servers.
     pub blocks_when_empty: u64,
     pub tally: &'a Tally,
+    /// One in so many crashes is followed by another one during the recovery, or right after it.
+    pub again_one_in: u64,
+    /// After one in so many the store is used, and then emptied.
+    pub go_on_one_in: u64,
 }
 
 impl Judge<'_> {
@@ -53,10 +57,10 @@ impl Judge<'_> {
         let recorder = Recorder::new(device);
         let store = Store::open_on(recorder.clone(), self.shape.options()).expect("a crashed store opens");
         let found = self.locate(&store, point.moment);
-        if dice.one_in(6) {
+        if dice.one_in(self.again_one_in) {
             self.crash_again(&recorder, point.moment, found, dice);
         }
-        if dice.one_in(12) {
+        if dice.one_in(self.go_on_one_in) {
             self.go_on(&store, &recorder, found, dice);
         }
         recorder.device.cut_power();
