@@ -305,3 +305,61 @@ fn a_snapshot_reads_the_same_while_its_neighbours_are_deleted() {
         });
     });
 }
+
+/// Threads that fill a bounded store meet `Full` and nothing else; what was acknowledged stays, and what was not is as before or
+/// as asked for, sector by sector.
+#[test]
+fn a_store_that_many_threads_fill_only_ever_says_full() {
+    let dir = scratch();
+    let path = dir.path().join("narrow.cow");
+    let bounded = options(true).zone_blocks(256).max_bytes(6 << 20);
+    let store = Store::create(&path, bounded.clone()).unwrap();
+    let sectors = 4_096_u64;
+    let full = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for lane in 0..4_u64 {
+            let (store, full) = (&store, &full);
+            scope.spawn(move || {
+                let server = store.create_server(&format!("lane-{lane}")).unwrap();
+                let disk = server.create_disk("vda", sectors * SECTOR as u64).unwrap();
+                let (mut dice, mut expected) = (Dice::new(lane), vec![0; bytes_of(sectors) / SECTOR]);
+                for number in 1..1_200 {
+                    let first = dice.below(sectors);
+                    let count = (1 + dice.below(400)).min(sectors - first);
+                    let (from, to) =
+                        (usize::try_from(first).unwrap(), usize::try_from(first + count).unwrap());
+                    let stamp_now = if dice.chance(25) { 0 } else { number };
+                    let mut bytes = vec![0; bytes_of(count)];
+                    stamp(&mut bytes, first, stamp_now);
+                    match disk.write_at(&bytes, first * SECTOR as u64) {
+                        Ok(()) => expected[from..to].fill(stamp_now),
+                        Err(error) => {
+                            assert_eq!(error.kind(), cowblk::ErrorKind::Full, "{error}");
+                            full.fetch_add(1, Ordering::Relaxed);
+                            for (old, new) in expected[from..to].iter_mut().zip(get(&disk, first, count)) {
+                                assert!(
+                                    new == *old || new == stamp_now,
+                                    "a failed write left {new} over {old}"
+                                );
+                                *old = new;
+                            }
+                            disk.discard(0, sectors / 2 * SECTOR as u64).unwrap();
+                            expected[..usize::try_from(sectors / 2).unwrap()].fill(0);
+                        }
+                    }
+                    if number % 40 == 0 {
+                        assert!(
+                            get(&disk, 0, sectors) == expected,
+                            "disk of lane {lane} after write {number}"
+                        );
+                    }
+                }
+                disk.flush().unwrap();
+                assert!(get(&disk, 0, sectors) == expected, "disk of lane {lane} at the end");
+            });
+        }
+    });
+    assert!(full.load(Ordering::Relaxed) > 0, "the store was never full: make it smaller");
+    store.close().unwrap();
+    assert_clean(&path, "after the store was full");
+}

@@ -250,6 +250,12 @@ impl History {
         };
         let bytes = vec![0; at(len)];
         if Self::is_full(&zeroed) {
+            let block = u64::from(self.store().status().block_size);
+            let is_ragged = |byte: u64| !byte.is_multiple_of(block) && byte != handle.size_bytes();
+            assert!(
+                is_ragged(range.start) || is_ragged(range.end),
+                "a full store refused to give blocks back"
+            );
             self.adopt(&server, &disk, &handle, &bytes, range.start);
             return;
         }
