@@ -53,8 +53,8 @@ impl Gate {
         self.waiting.lock().arriving.extend(runs);
     }
 
-    #[cfg(test)]
-    fn holds_any(&self) -> bool {
+    /// Whether anything is parked.
+    pub(crate) fn holds_any(&self) -> bool {
         let waiting = self.waiting.lock();
         waiting.leaving.is_some() || !waiting.arriving.is_empty()
     }

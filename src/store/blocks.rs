@@ -11,6 +11,9 @@ use crate::space::Direction;
 use crate::units::BlockRun;
 use std::sync::atomic::Ordering;
 
+/// Who finds no space runs this many checkpoints, each of which may free blocks, before giving up.
+const CHECKPOINTS_FOR_SPACE: u32 = 2;
+
 /// What blocks are wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -40,24 +43,31 @@ impl Engine {
     /// # Errors
     /// `Full` where neither helps.
     pub(super) fn ensure_space(&self, blocks: u64, purpose: Purpose) -> Result<()> {
-        let reserve = purpose.reserve();
-        let mut checkpoints = 0;
+        let is_enough = || self.free_hint.load(Ordering::Relaxed) >= blocks + self.floor(purpose);
         loop {
-            let debt = self.metadata_debt();
-            if self.free_hint.load(Ordering::Relaxed) >= blocks + debt + reserve {
+            if is_enough() {
                 return Ok(());
             }
             self.release_parked();
-            if self.free_hint.load(Ordering::Relaxed) >= blocks + debt + reserve || self.grow()? {
-                continue;
+            if !is_enough() && !self.grow()? {
+                break;
             }
-            if checkpoints == 2 {
-                return Err(self.full());
-            }
-            checkpoints += 1;
-            self.checkpoint()?;
-            self.release_parked();
         }
+        for _ in 0..CHECKPOINTS_FOR_SPACE {
+            // Looked at while no other checkpoint holds blocks for what it may write.
+            let mut checkpointer = self.maintenance.lock();
+            self.checkpoint_with(&mut checkpointer, false)?;
+            self.wait_for_parked();
+            if is_enough() {
+                return Ok(());
+            }
+        }
+        Err(self.full())
+    }
+
+    /// Blocks that stay free whatever is wanted for this purpose.
+    fn floor(&self, purpose: Purpose) -> u64 {
+        self.metadata_debt() + purpose.reserve()
     }
 
     /// Blocks that the next checkpoint writes at most, besides a few.
@@ -109,9 +119,24 @@ impl Engine {
         }
     }
 
-    /// Takes a run of free blocks for data.
-    pub(super) fn take_data(&self, most: u64) -> Result<Option<BlockRun>> {
-        self.with_allocator(|allocator| allocator.take(most, Direction::Low))
+    /// Waits until the readers that hold up parked blocks have left. Each is at work on one part of one read,
+    /// and none that comes later is waited for.
+    fn wait_for_parked(&self) {
+        self.release_parked();
+        while self.gate.holds_any() {
+            std::thread::yield_now();
+            self.release_parked();
+        }
+    }
+
+    /// Takes a run of up to `most` free blocks for data. `None` unless `needed` blocks are free above the floor:
+    /// looked at under the allocator's lock, so that writers who come at once cannot go below it together.
+    pub(super) fn take_data(&self, needed: u64, most: u64) -> Result<Option<BlockRun>> {
+        let floor = self.floor(Purpose::Data);
+        self.with_allocator(|allocator| {
+            let spare = allocator.free().saturating_sub(floor);
+            if spare < needed { Ok(None) } else { allocator.take(most.min(spare), Direction::Low) }
+        })
     }
 }
 

@@ -217,8 +217,8 @@ impl Engine {
         let mut reserved = Vec::new();
         while missing > 0 {
             let spare = self.free_hint.load(Ordering::Relaxed) / 64;
-            let Some(run) = self.take_data(missing.max(RUN_BLOCKS_MAX.min(spare)).min(RUN_BLOCKS_MAX))?
-            else {
+            let most = missing.max(RUN_BLOCKS_MAX.min(spare)).min(RUN_BLOCKS_MAX);
+            let Some(run) = self.take_data(missing, most)? else {
                 for run in reserved {
                     self.with_allocator(|allocator| allocator.give_back(run));
                 }
