@@ -2,18 +2,18 @@
 //! or an error that names the defect; whatever is asked of the store, it never panics and never gives wrong data; and
 //! the auditor finds the damage, unless it lies where nothing is.
 
+#![allow(clippy::similar_names, reason = "a store has a story")]
 #![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
 #![allow(clippy::print_stdout, reason = "the number of cases is part of the result")]
 
 mod model;
 
-use cowblk::device::Device;
 use cowblk::device::sim::{Fault, Faults, SimDevice, Survival, When};
 use cowblk::{Error, ErrorKind, Store, check_device};
-use model::{BLOCK, Dice, Judge, Model, Recorder, Shape, Story, Tally, Verb, View, damage_of, observe};
+use model::{BLOCK, Dice, Model, Shape, Story, Verb, damage_of, observe};
 use std::sync::Arc;
 
-const SHAPE: Shape = Shape { zone_blocks: 100, journal_bytes: 64 << 10, zones_max: 1000 };
+const SHAPE: Shape = Shape { zone_blocks: 100, journal_bytes: 64 << 10, ..Shape::SMALL };
 const BLOCK_BYTES: usize = 4096;
 
 /// A store with a history, and what it was like earlier.
@@ -106,7 +106,9 @@ fn examine(patient: &Patient, image: &[u8], what: &str, dice: &mut Dice, finding
                 use_damaged(&store, &patient.story, what, dice);
             }
         }
-        Err(difference) => panic!("{what}: wrong data\n    {difference}\n  {:?}", report.map(|report| report.findings)),
+        Err(difference) => {
+            panic!("{what}: wrong data\n    {difference}\n  {:?}", report.map(|report| report.findings))
+        }
     }
     device.cut_power();
 }
@@ -172,7 +174,13 @@ fn damage_everywhere(seeds: std::ops::Range<u64>, flips: u64) {
                 let (byte, bit) = (usize::try_from(dice.below(BLOCK)).unwrap(), dice.below(8));
                 let mut image = patient.image.clone();
                 image[at * BLOCK_BYTES + byte] ^= 1 << bit;
-                examine(&patient, &image, &format!("seed {seed}, block {at}, byte {byte}, bit {bit}"), &mut dice, &mut findings);
+                examine(
+                    &patient,
+                    &image,
+                    &format!("seed {seed}, block {at}, byte {byte}, bit {bit}"),
+                    &mut dice,
+                    &mut findings,
+                );
             }
             let mut image = patient.image.clone();
             block_of(&mut image, at).fill(0);
@@ -180,8 +188,10 @@ fn damage_everywhere(seeds: std::ops::Range<u64>, flips: u64) {
 
             let other = *dice.pick(&blocks);
             let mut image = patient.image.clone();
-            block_of(&mut image, at).copy_from_slice(&patient.image[other * BLOCK_BYTES..(other + 1) * BLOCK_BYTES]);
-            block_of(&mut image, other).copy_from_slice(&patient.image[at * BLOCK_BYTES..(at + 1) * BLOCK_BYTES]);
+            block_of(&mut image, at)
+                .copy_from_slice(&patient.image[other * BLOCK_BYTES..(other + 1) * BLOCK_BYTES]);
+            block_of(&mut image, other)
+                .copy_from_slice(&patient.image[at * BLOCK_BYTES..(at + 1) * BLOCK_BYTES]);
             let what = format!("seed {seed}, blocks {at} and {other} swapped");
             examine(&patient, &image, &what, &mut dice, &mut findings);
 
@@ -232,7 +242,10 @@ fn one_damaged_block_of_a_journal_is_a_prefix_or_an_error() {
                 match Store::open_on(Arc::new(device.clone()), SHAPE.options()) {
                     Err(error) => {
                         assert_defect(&error, &what);
-                        assert!(report.is_err() || !report.unwrap().is_clean(), "{what}: the auditor is content, but {error}");
+                        assert!(
+                            report.is_err() || !report.unwrap().is_clean(),
+                            "{what}: the auditor is content, but {error}"
+                        );
                         refused += 1;
                     }
                     Ok(store) => {
@@ -252,7 +265,13 @@ fn one_damaged_block_of_a_journal_is_a_prefix_or_an_error() {
 /// A device that lies: writes that get lost or go elsewhere, reads that are stale or flipped.
 #[test]
 fn a_device_that_lies_is_found_out_before_wrong_data_is_handed_out() {
-    let faults = [Fault::LostWrite, Fault::MisdirectedWrite, Fault::StaleRead, Fault::FlippedOnRead, Fault::FlippedAtRest];
+    let faults = [
+        Fault::LostWrite,
+        Fault::MisdirectedWrite,
+        Fault::StaleRead,
+        Fault::FlippedOnRead,
+        Fault::FlippedAtRest,
+    ];
     let mut runs = 0;
     for fault in faults {
         for seed in 0..40 {

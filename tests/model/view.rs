@@ -172,8 +172,14 @@ pub fn damage_of(store: &Store, model: &super::Model) -> std::result::Result<Vec
     }
     for (name, expected) in &model.servers {
         let server = store.server(name).map_err(|error| format!("{name}: {error}"))?;
-        if server.disks().len() != expected.disks.len() || server.snapshots().len() != expected.snapshots.len() {
-            return Err(format!("{name}: {} disks, {} snapshots", server.disks().len(), server.snapshots().len()));
+        if server.disks().len() != expected.disks.len()
+            || server.snapshots().len() != expected.snapshots.len()
+        {
+            return Err(format!(
+                "{name}: {} disks, {} snapshots",
+                server.disks().len(),
+                server.snapshots().len()
+            ));
         }
         for (disk, held) in &expected.disks {
             let path = format!("{name}/{disk}");
