@@ -4,7 +4,7 @@
 //!
 //! `COWBLK_CRASH_STATES=1000000` samples more of what cannot be gone through.
 
-#![allow(clippy::similar_names, reason = "a server and its servers, a name and what is named")]
+#![allow(clippy::similar_names, reason = "a store has a story")]
 #![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
 #![allow(clippy::print_stdout, reason = "the number of crash states is part of the result")]
 
@@ -19,7 +19,7 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
-const SHAPE: Shape = Shape { zone_blocks: 128, journal_bytes: 64 << 10, zones_max: 1000 };
+const SHAPE: Shape = Shape { zone_blocks: 128, journal_bytes: 64 << 10, ..Shape::SMALL };
 
 /// All subsets of the unsynced changes are tried where there are at most this many.
 const SUBSETS_MAX: usize = 10;

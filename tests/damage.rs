@@ -2,7 +2,7 @@
 //! or an error that names the defect; whatever is asked of the store, it never panics and never gives wrong data; and
 //! the auditor finds the damage, unless it lies where nothing is.
 
-#![allow(clippy::similar_names, reason = "a server and its servers, a name and what is named")]
+#![allow(clippy::similar_names, reason = "a store has a story")]
 #![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
 #![allow(clippy::print_stdout, reason = "the number of cases is part of the result")]
 
@@ -13,7 +13,7 @@ use cowblk::{Error, ErrorKind, Store, check_device};
 use model::{BLOCK, Dice, Model, Shape, Story, Verb, damage_of, observe};
 use std::sync::Arc;
 
-const SHAPE: Shape = Shape { zone_blocks: 100, journal_bytes: 64 << 10, zones_max: 1000 };
+const SHAPE: Shape = Shape { zone_blocks: 100, journal_bytes: 64 << 10, ..Shape::SMALL };
 const BLOCK_BYTES: usize = 4096;
 
 /// A store with a history, and what it was like earlier.

@@ -3,7 +3,7 @@
 //! The store may refuse, but never panic: after a failed write or sync it takes no changes, reads go on and are right,
 //! and once the medium works again everything that was flushed is there.
 
-#![allow(clippy::similar_names, reason = "a server and its servers, a name and what is named")]
+#![allow(clippy::similar_names, reason = "a store has a story")]
 #![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
 #![allow(clippy::print_stdout, reason = "the number of cases is part of the result")]
 
@@ -11,10 +11,10 @@ mod model;
 
 use cowblk::device::sim::{Fault, Faults, SimDevice, Survival, When};
 use cowblk::{ErrorKind, Result, Store, check_device};
-use model::{BLOCK, Fill, Judge, Model, Moment, Shape, Story, Tally, Verb, observe};
+use model::{BLOCK, Dice, Fill, Judge, Limit, Model, Moment, Shape, Story, Tally, Verb, observe};
 use std::sync::Arc;
 
-const SHAPE: Shape = Shape { zone_blocks: 128, journal_bytes: 64 << 10, zones_max: 1000 };
+const SHAPE: Shape = Shape { zone_blocks: 128, journal_bytes: 64 << 10, ..Shape::SMALL };
 
 /// Verbs of every kind, with checkpoints that they force, growths, and laps of the journal.
 fn workload() -> Vec<Verb> {
@@ -275,6 +275,70 @@ fn a_store_that_could_not_be_made_is_no_store_and_no_panic() {
             }
             // What is there may be overwritten by a store that can be made.
             Store::create_on(Arc::new(device), SHAPE.options()).unwrap().create_server("s").unwrap();
+        }
+    }
+}
+
+/// A full store is no dead end: whatever filled it, deleting makes room, and no call that makes room halts it.
+#[test]
+fn a_full_store_can_always_be_emptied() {
+    for seed in 0..60 {
+        let mut dice = Dice::new(seed);
+        let shape = Shape { zones_max: 2 + dice.below(4), limit: Limit::Fixed, ..SHAPE };
+        let device = shape.device(seed);
+        let store = Store::create_on(Arc::new(device.clone()), shape.options()).unwrap();
+        store.collect().unwrap();
+        let when_empty = store.status().used_blocks;
+        for round in 0..4 {
+            let server = store.create_server("s").unwrap();
+            let disk = server.create_disk("d", 70_000 * BLOCK).unwrap();
+            let spread = *dice.pick(&[1, 7, 256, 300]);
+            let mut refused = 0;
+            for nth in 0..4000u64 {
+                let at = nth * spread % 69_000 * BLOCK;
+                let tried = match dice.below(40) {
+                    0 => server
+                        .snapshot(&format!("n{nth}"), &"x".repeat(usize::try_from(dice.below(1000)).unwrap()))
+                        .map(drop),
+                    1 => disk.discard(at, BLOCK),
+                    2 if refused > 0 => disk.discard(dice.below(60_000) * BLOCK, 9000 * BLOCK),
+                    3 => disk.flush(),
+                    4 => server.snapshots().last().map_or(Ok(()), |last| server.restore(last.id())),
+                    _ => disk.write_at(&Fill { stamp: nth + 1, zero_every: 0 }.bytes(at..at + BLOCK), at),
+                };
+                if let Err(error) = tried {
+                    assert_eq!(error.kind(), ErrorKind::Full, "seed {seed}, round {round}, {nth}: {error}");
+                    assert!(!store.status().halted, "seed {seed}, round {round}, {nth}: {error}");
+                    refused += 1;
+                }
+                if refused > 60 {
+                    break;
+                }
+            }
+            assert!(refused > 60, "seed {seed}: the store was never full");
+            disk.flush().unwrap();
+            store.checkpoint().unwrap();
+            match dice.below(3) {
+                0 => {
+                    for snapshot in server.snapshots() {
+                        store.delete_snapshot(snapshot.id()).unwrap();
+                    }
+                    store.collect().unwrap();
+                    disk.discard(0, 70_000 * BLOCK).unwrap();
+                    store.checkpoint().unwrap();
+                    server.delete_disk("d").unwrap();
+                }
+                1 => {
+                    server.delete_disk("d").unwrap();
+                    store.collect().unwrap();
+                }
+                _ => {}
+            }
+            store.delete_server(server.id()).unwrap();
+            store.collect().unwrap();
+            assert_eq!(store.status().used_blocks, when_empty, "seed {seed}, round {round}");
+            let report = check_device(&device).unwrap();
+            assert!(report.is_clean(), "seed {seed}, round {round}: {:?}", report.findings);
         }
     }
 }

@@ -15,10 +15,13 @@
 )]
 #![allow(unreachable_pub, reason = "a test crate has no outside")]
 #![allow(missing_docs, reason = "a test crate has no readers but those of its files")]
+#![allow(clippy::print_stdout, reason = "a failure tells how to replay it")]
+#![allow(clippy::similar_names, reason = "a store has a story")]
 #![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
 #![allow(clippy::missing_panics_doc, clippy::missing_errors_doc, reason = "a test crate has no outside")]
 
 mod content;
+mod history;
 mod judge;
 mod plain;
 mod recorder;
@@ -28,10 +31,11 @@ mod verb;
 mod view;
 
 pub use content::{BLOCK, Content, Fill};
+pub use history::run_history;
 pub use judge::{Judge, Tally, states_wanted};
 pub use plain::{Model, Snap};
 pub use recorder::{CrashPoint, Moment, Recorder};
-pub use shape::Shape;
+pub use shape::{Limit, Shape};
 pub use story::Story;
 pub use verb::{Dice, Verb};
 pub use view::{View, damage_of, fingerprint_of, observe};

@@ -66,6 +66,19 @@ impl Verb {
         !matches!(self, Self::Write { .. } | Self::Discard { .. } | Self::WriteZeroes { .. })
     }
 
+    /// Whether a full store may refuse it. What makes space, or makes durable what was accepted, it may not.
+    pub fn needs_space(&self) -> bool {
+        !matches!(
+            self,
+            Self::Flush
+                | Self::Collect
+                | Self::Checkpoint
+                | Self::DeleteServer(_)
+                | Self::DeleteDisk { .. }
+                | Self::DeleteSnapshot { .. }
+        )
+    }
+
     /// Does it to a store.
     pub fn run(&self, store: &Store) -> Result<()> {
         match self {
@@ -214,6 +227,26 @@ impl Verb {
             91..=92 => Self::Resize { server, disk, size: *dice.pick(&SIZES) },
             93..=96 => Self::Collect,
             _ => Self::Checkpoint,
+        }
+    }
+}
+
+impl Verb {
+    /// A verb that takes space, or any other.
+    pub fn greedy(dice: &mut Dice, model: &Model, stamp: u64) -> Self {
+        let any = Self::random(dice, model, stamp);
+        match any {
+            Self::Write { server, disk, .. } => {
+                let size = model.servers[&server].disks[&disk].content.size;
+                let range = dice.pick(&places(size)).clone();
+                let range = range.start * BLOCK..(range.end * BLOCK).min(size);
+                Self::Write { server, disk, range, fill: Fill { stamp, zero_every: 0 } }
+            }
+            Self::Discard { server, .. } | Self::DeleteSnapshot { server, .. } if dice.one_in(2) => {
+                Self::Snapshot { server, snapshot: format!("n{}", dice.below(9)) }
+            }
+            Self::DeleteServer(_) | Self::DeleteDisk { .. } => Self::Flush,
+            any => any,
         }
     }
 }
