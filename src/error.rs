@@ -25,6 +25,10 @@ pub enum ErrorKind {
     Busy,
     /// An argument breaks a rule that the message names.
     Invalid,
+    /// A limit that the server was given is reached; the message says which.
+    Limit,
+    /// The snapshot is protected: take the protection back first.
+    Protected,
     /// The range reaches past the end of the disk.
     OutOfRange,
     /// The store was opened read-only, or the medium refuses writes.
@@ -152,6 +156,8 @@ impl From<Error> for std::io::Error {
             ErrorKind::Busy => Io::ResourceBusy,
             ErrorKind::Invalid => Io::InvalidInput,
             ErrorKind::OutOfRange => Io::UnexpectedEof,
+            ErrorKind::Limit => Io::QuotaExceeded,
+            ErrorKind::Protected => Io::PermissionDenied,
             ErrorKind::ReadOnly => Io::ReadOnlyFilesystem,
             ErrorKind::Unsupported => Io::Unsupported,
             ErrorKind::Corrupt => Io::InvalidData,

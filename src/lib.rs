@@ -33,7 +33,9 @@ mod units;
 pub use check::{CheckReport, Finding, check, check_device};
 pub use defect::Defect;
 pub use error::{Error, ErrorKind, Result};
-pub use format::{Field, LAYOUT, Layout, SnapshotKind};
-pub use snapshot::{Snapshot, SnapshotDisk, SnapshotStatus};
+pub use format::{
+    Field, LAYOUT, Labels, Layout, ServerKind, ServerMarks, SnapshotKind, SnapshotMarks, WhenFull,
+};
+pub use snapshot::{AdoptedSnapshot, Snapshot, SnapshotDisk, SnapshotStatus};
 pub use store::{Disk, DiskIo, Extent, ExtentKind, Extents, Options, Server, Stats, Status, Store};
 pub use units::{BlockCount, DiskId, ServerId, SnapshotId};

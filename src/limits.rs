@@ -24,6 +24,10 @@ pub(crate) const COUNTER_MAX: u64 = 1 << 62;
 pub(crate) const NAME_CHARS_MAX: usize = 64;
 /// Bytes in a snapshot's description.
 pub(crate) const DESCRIPTION_BYTES_MAX: usize = 1024;
+/// Labels of one server or snapshot.
+pub(crate) const LABELS_MAX: usize = 16;
+/// Bytes of all labels of one server or snapshot.
+pub(crate) const LABEL_BYTES_MAX: usize = 512;
 /// Disks of one server: so that one journal record can freeze them all.
 pub(crate) const DISKS_PER_SERVER_MAX: usize = 64;
 

@@ -253,7 +253,7 @@ fn restores_do_not_take_a_server_over_the_limit_of_disks() {
         for number in 0..64 {
             match server.create_disk(&format!("d{round}-{number}"), BLOCK) {
                 Ok(_) => {}
-                Err(error) => assert_eq!(error.kind(), ErrorKind::Invalid),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Limit),
             }
         }
         let all = server.snapshot(&format!("n{round}"), "").unwrap();
@@ -266,7 +266,7 @@ fn restores_do_not_take_a_server_over_the_limit_of_disks() {
         match server.restore(all.id()) {
             Ok(()) => assert!(server.disk_count() <= 64, "{} disks", server.disk_count()),
             Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Invalid);
+                assert_eq!(error.kind(), ErrorKind::Limit);
                 return;
             }
         }

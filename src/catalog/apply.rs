@@ -3,16 +3,16 @@
 //!
 //! Floor 3.
 
+use super::clones::{Place, user_snapshot};
 use super::lineage::Child;
 use super::records::Catalog;
 use crate::defect::Defect;
 use crate::error::{Error, Result};
 use crate::format::{
-    CatalogKey, CatalogRecord, DiskRecord, Event, NewVersion, Root, ServerRecord, SnapshotKind,
-    SnapshotRecord, VersionRecord,
+    CatalogKey, CatalogRecord, DiskRecord, Event, NewVersion, Root, ServerMarks, ServerRecord, SnapshotKind,
+    SnapshotMarks, SnapshotRecord, VersionRecord, WhenFull,
 };
-use crate::limits::{COUNTER_MAX, DISK_BYTES_MAX, EPOCH_MAX};
-use crate::units::{DiskId, Epoch, ServerId, SnapshotId, VersionId};
+use crate::units::{DiskId, Epoch, SnapshotId};
 
 /// Name of the snapshot that a restore makes of what it replaces.
 const BEFORE_RESTORE_NAME: &str = "before-restore";
@@ -23,10 +23,16 @@ impl Catalog {
         self.refuse_impossible(event)?;
         match event {
             Event::Grow { .. } => {}
-            Event::CreateServer { id, name, created_at } => {
+            Event::CreateServer { id, name, created_at, kind } => {
                 self.next_id = self.next_id.max(id.0 + 1);
-                let record = ServerRecord { id: *id, name: name.clone(), created_at: *created_at };
-                self.put(CatalogRecord::Server(record));
+                self.put(CatalogRecord::Server(ServerRecord {
+                    id: *id,
+                    name: name.clone(),
+                    created_at: *created_at,
+                    kind: *kind,
+                    origin: None,
+                    marks: ServerMarks::default(),
+                }));
             }
             Event::DeleteServer { id, epoch, versions } => {
                 self.advance(*epoch, versions);
@@ -50,6 +56,9 @@ impl Catalog {
                     size_bytes: *size_bytes,
                     parent: None,
                     birth: *birth,
+                    origin: None,
+                    when_full: WhenFull::Fail,
+                    shared: Some(0),
                     root: Root::default(),
                 }));
             }
@@ -62,76 +71,87 @@ impl Catalog {
             Event::ResizeDisk { id, size_bytes } => {
                 self.disk_mut(*id)?.size_bytes = *size_bytes;
             }
-            Event::Snapshot { id, server, name, description, created_at, epoch, versions } => {
+            Event::MarkServer { id, marks } => {
+                if let Some(server) = self.servers.get_mut(id) {
+                    server.marks = marks.clone();
+                }
+                self.touch(CatalogKey::Server(*id));
+            }
+            Event::MarkDisk { id, when_full } => self.disk_mut(*id)?.when_full = *when_full,
+            _ => self.apply_to_lineage(event)?,
+        }
+        Ok(())
+    }
+
+    /// Applies an event that makes, shows or hides versions.
+    fn apply_to_lineage(&mut self, event: &Event) -> Result<()> {
+        match event {
+            Event::Snapshot {
+                id,
+                server,
+                name,
+                description,
+                created_at,
+                identity,
+                marks,
+                epoch,
+                versions,
+            } => {
                 self.next_id = self.next_id.max(id.0 + 1);
                 self.advance(*epoch, versions);
                 for new in versions {
                     self.freeze(*new, *epoch, Some(*id))?;
                 }
-                self.put(CatalogRecord::Snapshot(SnapshotRecord {
-                    id: *id,
-                    server: *server,
-                    name: name.clone(),
-                    description: description.clone(),
-                    created_at: *created_at,
-                    kind: SnapshotKind::User,
-                    versions: versions.iter().map(|new| new.version).collect(),
-                }));
+                let ids = versions.iter().map(|new| new.version).collect();
+                let named = (name.as_str(), description.as_str());
+                let record = user_snapshot((*id, *server), named, *created_at, *identity, ids);
+                self.put(CatalogRecord::Snapshot(SnapshotRecord { marks: marks.clone(), ..record }));
             }
             Event::DeleteSnapshot { id } => self.hide(*id)?,
-            Event::Restore { snapshot, replaced, created_at, epoch, versions } => {
+            Event::Restore { snapshot, replaced, created_at, identity, expires_at, epoch, versions } => {
                 self.next_id = self.next_id.max(replaced.0 + 1);
                 self.advance(*epoch, versions);
-                self.restore(*snapshot, *replaced, *created_at, *epoch, versions)?;
+                let marks = SnapshotMarks { expires_at: *expires_at, ..SnapshotMarks::default() };
+                self.restore(*snapshot, (*replaced, *identity, marks), *created_at, *epoch, versions)?;
             }
+            Event::CloneServer { snapshot, id, name, kind, created_at, birth, disks } => {
+                self.clone_server((*id, *snapshot, *kind), (name, *created_at), *birth, disks)?;
+            }
+            Event::CloneDisk { new, server, name, created_at, birth } => {
+                let place = Place { server: *server, name: name.clone(), created_at: *created_at };
+                self.clone_disk(*new, place, *birth)?;
+            }
+            Event::Reset { epoch, versions } => self.reset(*epoch, versions)?,
+            Event::Adopt {
+                staging,
+                server,
+                id,
+                name,
+                description,
+                created_at,
+                identity,
+                origin,
+                epoch,
+                disks,
+            } => {
+                let ids = disks.iter().map(|new| new.version).collect();
+                let named = (name.as_str(), description.as_str());
+                let record = user_snapshot((*id, *server), named, *created_at, *identity, ids);
+                self.adopt(*staging, SnapshotRecord { origin: *origin, ..record }, *epoch, disks)?;
+            }
+            Event::MarkSnapshot { id, marks } => {
+                if let Some(snapshot) = self.snapshots.get_mut(id) {
+                    snapshot.marks = marks.clone();
+                }
+                self.touch(CatalogKey::Snapshot(*id));
+            }
+            _ => unreachable!("applied by the caller: {event:?}"),
         }
         Ok(())
     }
 
-    /// Refuses an event whose ids are taken or unknown, or whose numbers no store comes to: only a
-    /// forged journal holds one.
-    fn refuse_impossible(&self, event: &Event) -> Result<()> {
-        let fresh = |id: u64| id >= self.next_id && id < COUNTER_MAX;
-        let fits = |epoch: &Epoch, versions: &[NewVersion]| {
-            let mut next = self.next_id;
-            epoch.0 > self.epoch.0
-                && epoch.0 < EPOCH_MAX
-                && versions.iter().all(|new| {
-                    let in_order = new.version.0 >= next && new.version.0 < COUNTER_MAX;
-                    next = new.version.0.saturating_add(1);
-                    in_order && self.disks.contains_key(&new.disk)
-                })
-        };
-        let known = |server: &ServerId| self.servers.contains_key(server);
-        let is_possible = match event {
-            Event::Grow { .. } => true,
-            Event::CreateServer { id, .. } => fresh(id.0),
-            Event::DeleteServer { id, epoch, versions } => known(id) && fits(epoch, versions),
-            Event::CreateDisk { id, server, size_bytes, birth, .. } => {
-                fresh(id.0) && known(server) && *size_bytes <= DISK_BYTES_MAX && fits(birth, &[])
-            }
-            Event::DeleteDisk { id, epoch, version } => {
-                fits(epoch, &[NewVersion { disk: *id, version: *version }])
-            }
-            Event::ResizeDisk { id, size_bytes } => {
-                self.disks.contains_key(id) && *size_bytes <= DISK_BYTES_MAX
-            }
-            Event::Snapshot { id, server, epoch, versions, .. } => {
-                fresh(id.0) && known(server) && fits(epoch, versions)
-            }
-            Event::DeleteSnapshot { id } => self.snapshots.contains_key(id),
-            Event::Restore { snapshot, replaced, epoch, versions, .. } => {
-                fresh(replaced.0) && self.snapshots.contains_key(snapshot) && fits(epoch, versions)
-            }
-        };
-        if is_possible {
-            return Ok(());
-        }
-        Err(Error::corrupt(Defect::JournalRecord, format!("the catalog forbids {event:?}")))
-    }
-
     /// Ids and epochs up to those of an event are given out.
-    fn advance(&mut self, epoch: Epoch, versions: &[NewVersion]) {
+    pub(super) fn advance(&mut self, epoch: Epoch, versions: &[NewVersion]) {
         self.epoch = self.epoch.max(Epoch(epoch.0 + 1));
         for new in versions {
             self.next_id = self.next_id.max(new.version.0 + 1);
@@ -146,7 +166,12 @@ impl Catalog {
     }
 
     /// Freezes a head's content into a new version, which the head descends from then.
-    fn freeze(&mut self, new: NewVersion, epoch: Epoch, snapshot: Option<SnapshotId>) -> Result<()> {
+    pub(super) fn freeze(
+        &mut self,
+        new: NewVersion,
+        epoch: Epoch,
+        snapshot: Option<SnapshotId>,
+    ) -> Result<()> {
         let disk = self.disk_mut(new.disk)?;
         let record = VersionRecord {
             id: new.version,
@@ -158,6 +183,7 @@ impl Catalog {
             birth: disk.birth,
             snapshot,
             trimmed: false,
+            exclusive: Some(0),
             root: disk.root,
         };
         let parent = disk.parent;
@@ -173,7 +199,7 @@ impl Catalog {
         Ok(())
     }
 
-    fn drop_head(&mut self, id: DiskId) {
+    pub(super) fn drop_head(&mut self, id: DiskId) {
         let parent = self.disks.get(&id).and_then(|disk| disk.parent);
         self.lineage.orphan(parent, Child::Head(id));
         self.remove(CatalogKey::Disk(id));
@@ -198,7 +224,7 @@ impl Catalog {
     fn restore(
         &mut self,
         id: SnapshotId,
-        replaced: SnapshotId,
+        (replaced, identity, marks): (SnapshotId, [u8; 16], SnapshotMarks),
         created_at: u64,
         epoch: Epoch,
         versions: &[NewVersion],
@@ -210,7 +236,9 @@ impl Catalog {
             self.freeze(*new, epoch, Some(replaced))?;
         }
         for &version in &snapshot.versions {
-            self.return_head_to(version, &snapshot, created_at, epoch)?;
+            let target = self.known_version(version)?;
+            let place = Place { server: snapshot.server, name: target.disk_name, created_at };
+            self.put_head(target.disk, version, Some(place), Epoch(epoch.0 + 1))?;
         }
         if !versions.is_empty() {
             self.put(CatalogRecord::Snapshot(SnapshotRecord {
@@ -220,6 +248,9 @@ impl Catalog {
                 description: format!("What restoring {} replaced", snapshot.name),
                 created_at,
                 kind: SnapshotKind::BeforeRestore,
+                identity,
+                origin: None,
+                marks,
                 versions: versions.iter().map(|new| new.version).collect(),
             }));
         }
@@ -227,33 +258,5 @@ impl Catalog {
             Some(before) => self.hide(before),
             None => Ok(()),
         }
-    }
-
-    /// Lets a disk descend from `version`; makes the disk anew if it was deleted since.
-    fn return_head_to(
-        &mut self,
-        version: VersionId,
-        snapshot: &SnapshotRecord,
-        created_at: u64,
-        epoch: Epoch,
-    ) -> Result<()> {
-        let unknown = || Error::corrupt(Defect::JournalRecord, format!("event of unknown version {version}"));
-        let target = self.versions.get(&version).cloned().ok_or_else(unknown)?;
-        let old = self.disks.get(&target.disk).cloned();
-        if let Some(old) = &old {
-            self.lineage.orphan(old.parent, Child::Head(old.id));
-        }
-        self.lineage.adopt(Some(version), Child::Head(target.disk));
-        self.put(CatalogRecord::Disk(DiskRecord {
-            id: target.disk,
-            server: snapshot.server,
-            name: old.as_ref().map_or(target.disk_name, |old| old.name.clone()),
-            created_at: old.map_or(created_at, |old| old.created_at),
-            size_bytes: target.size_bytes,
-            parent: Some(version),
-            birth: Epoch(epoch.0 + 1),
-            root: target.root,
-        }));
-        Ok(())
     }
 }

@@ -14,12 +14,14 @@
 //! C3  A hidden version never gets a new child.
 
 mod apply;
+mod clones;
 mod lineage;
 mod names;
 mod pages;
+mod possible;
 mod records;
 
 pub(crate) use lineage::Child;
-pub(crate) use names::{check_description, check_name};
+pub(crate) use names::{check_description, check_labels, check_name};
 pub(crate) use pages::PageStore;
 pub(crate) use records::Catalog;

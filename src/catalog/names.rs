@@ -2,8 +2,10 @@
 //!
 //! Floor 3.
 
+use super::possible::labels_fit;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::{DESCRIPTION_BYTES_MAX, NAME_CHARS_MAX};
+use crate::format::Labels;
+use crate::limits::{DESCRIPTION_BYTES_MAX, LABEL_BYTES_MAX, LABELS_MAX, NAME_CHARS_MAX};
 
 /// Refuses a name that is not 1 to 64 letters, digits, hyphens and underscores.
 pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
@@ -32,6 +34,21 @@ pub(crate) fn check_description(description: &str) -> Result<()> {
     Err(Error::new(
         ErrorKind::Invalid,
         format!("the description has {} bytes; use at most {DESCRIPTION_BYTES_MAX}", description.len()),
+    ))
+}
+
+/// Refuses labels that are too many or too long.
+pub(crate) fn check_labels(labels: &Labels) -> Result<()> {
+    if labels_fit(labels) {
+        return Ok(());
+    }
+    let bytes: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let count = labels.len();
+    Err(Error::new(
+        ErrorKind::Invalid,
+        format!(
+            "{count} labels of {bytes} bytes; use at most {LABELS_MAX} of {LABEL_BYTES_MAX} bytes together"
+        ),
     ))
 }
 

@@ -108,11 +108,18 @@ impl PageStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{ServerRecord, decode_page};
+    use crate::format::{ServerKind, ServerMarks, ServerRecord, decode_page};
     use crate::units::ServerId;
 
     fn server(id: u64, name: &str) -> CatalogRecord {
-        CatalogRecord::Server(ServerRecord { id: ServerId(id), name: name.into(), created_at: 1 })
+        CatalogRecord::Server(ServerRecord {
+            id: ServerId(id),
+            name: name.into(),
+            created_at: 1,
+            kind: ServerKind::User,
+            origin: None,
+            marks: ServerMarks::default(),
+        })
     }
 
     #[test]

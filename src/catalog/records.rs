@@ -272,6 +272,11 @@ impl Catalog {
         self.by_server.get(&server).map_or_else(Vec::new, |own| own.snapshots.iter().copied().collect())
     }
 
+    /// How many snapshots of a server users made.
+    pub(crate) fn user_snapshot_count_of(&self, server: ServerId) -> usize {
+        self.by_server.get(&server).map_or(0, |own| own.snapshot_names.len())
+    }
+
     /// How many records deleting a server changes, at most: its own, and those of what it has.
     pub(crate) fn record_count_of(&self, server: ServerId) -> u64 {
         let snapshots = self.snapshots_of(server);

@@ -6,9 +6,9 @@
 use crate::device::MemoryDevice;
 use crate::format::{
     BatchBuilder, BatchIdentity, CatalogRecord, CheckpointRecord, DiskRecord, Geometry, GroupEntry,
-    HEADER_BYTES, Place, Reference, Root, SLOT_OFFSETS, ServerRecord, SnapshotKind, SnapshotRecord,
-    Superblock, VersionRecord, ZoneEntry, encode_counts, encode_page, encode_summary, encoded_record,
-    node_to_bytes, seal,
+    HEADER_BYTES, Place, Reference, Root, SLOT_OFFSETS, ServerKind, ServerMarks, ServerRecord, SnapshotKind,
+    SnapshotMarks, SnapshotRecord, Superblock, VersionRecord, WhenFull, ZoneEntry, encode_counts,
+    encode_page, encode_summary, encoded_record, node_to_bytes, seal,
 };
 use crate::units::{
     BlockNo, DiskId, Epoch, Generation, Sequence, ServerId, SnapshotId, VersionId, index, narrow, wide,
@@ -56,6 +56,9 @@ impl Image {
                 id: ServerId(1),
                 name: "web".into(),
                 created_at: 0,
+                kind: ServerKind::User,
+                origin: None,
+                marks: ServerMarks::default(),
             })],
             used_wrong: [0; 3],
             next_id: 50,
@@ -113,6 +116,9 @@ impl Image {
             size_bytes: 512 * 4096,
             parent: parent.map(VersionId),
             birth: Epoch(birth),
+            origin: None,
+            when_full: WhenFull::Fail,
+            shared: None,
             root,
         }));
     }
@@ -136,6 +142,7 @@ impl Image {
             birth: Epoch(epoch - 1),
             snapshot: snapshot.map(SnapshotId),
             trimmed: false,
+            exclusive: None,
             root,
         }));
         if let Some(snapshot) = snapshot {
@@ -151,6 +158,9 @@ impl Image {
             description: String::new(),
             created_at: 0,
             kind: SnapshotKind::User,
+            identity: [0; 16],
+            origin: None,
+            marks: SnapshotMarks::default(),
             versions: versions.iter().copied().map(VersionId).collect(),
         }));
     }

@@ -8,6 +8,7 @@
 //! ```
 
 use super::codec;
+use super::marks::{ServerKind, ServerMarks, SnapshotMarks, WhenFull};
 use super::reference::Reference;
 use crate::units::{DiskBlock, DiskId, Epoch, ServerId, SnapshotId, VersionId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -46,6 +47,10 @@ pub(crate) struct ServerRecord {
     pub(crate) name: String,
     /// UTC seconds since 1970.
     pub(crate) created_at: u64,
+    pub(crate) kind: ServerKind,
+    /// The snapshot that it was cloned from, which may be gone.
+    pub(crate) origin: Option<SnapshotId>,
+    pub(crate) marks: ServerMarks,
 }
 
 /// A head: a live disk, a leaf of the lineage.
@@ -60,6 +65,11 @@ pub(crate) struct DiskRecord {
     pub(crate) parent: Option<VersionId>,
     /// What it stamps on new references and nodes.
     pub(crate) birth: Epoch,
+    /// The version that it was cloned from, which may be gone.
+    pub(crate) origin: Option<VersionId>,
+    pub(crate) when_full: WhenFull,
+    /// How many of the references in `root` an ancestor or a sibling holds, too; `None` where that is to be counted.
+    pub(crate) shared: Option<u64>,
     pub(crate) root: Root,
 }
 
@@ -81,6 +91,11 @@ pub(crate) struct SnapshotRecord {
     pub(crate) description: String,
     pub(crate) created_at: u64,
     pub(crate) kind: SnapshotKind,
+    /// Drawn when it was made. A snapshot that was received in another store keeps it.
+    pub(crate) identity: [u8; 16],
+    /// The store that it was made in, where that is not this one.
+    pub(crate) origin: Option<[u8; 16]>,
+    pub(crate) marks: SnapshotMarks,
     pub(crate) versions: Vec<VersionId>,
 }
 
@@ -100,6 +115,8 @@ pub(crate) struct VersionRecord {
     pub(crate) snapshot: Option<SnapshotId>,
     /// Deleted with several children, and already rid of what none of them holds.
     pub(crate) trimmed: bool,
+    /// How many of the references in `root` no other snapshot or head holds; `None` where that is to be counted.
+    pub(crate) exclusive: Option<u64>,
     pub(crate) root: Root,
 }
 
@@ -232,6 +249,7 @@ mod tests {
             birth: Epoch(4),
             snapshot: Some(SnapshotId(9)),
             trimmed: false,
+            exclusive: Some(2),
             root: Root { reference: Reference::new(BlockNo(7), Epoch(4), 1), height: 3, mapped: 11 },
         });
         let collection = CatalogRecord::Collection(Collection {
@@ -255,6 +273,13 @@ mod tests {
             description: "d".repeat(crate::limits::DESCRIPTION_BYTES_MAX),
             created_at: u64::MAX,
             kind: SnapshotKind::BeforeRestore,
+            identity: [0xff; 16],
+            origin: Some([0xff; 16]),
+            marks: SnapshotMarks {
+                protected: true,
+                expires_at: Some(u64::MAX),
+                labels: [("l".repeat(crate::limits::LABEL_BYTES_MAX), String::new())].into(),
+            },
             versions: vec![VersionId(u64::MAX); crate::limits::DISKS_PER_SERVER_MAX],
         });
         assert!(encoded_record(&snapshot).len() <= crate::limits::RECORD_BYTES_MAX);

@@ -22,6 +22,7 @@ mod event;
 mod geometry;
 mod journal;
 mod layout;
+mod marks;
 mod reference;
 mod superblock;
 mod zone;
@@ -33,10 +34,11 @@ pub(crate) use catalog::{
 
 pub use catalog::SnapshotKind;
 pub(crate) use checkpoint::{CheckpointRecord, GroupEntry};
-pub(crate) use event::{Event, NewVersion};
+pub(crate) use event::{AdoptedDisk, Event, NewDisk, NewVersion};
 pub(crate) use geometry::{Geometry, HEADER_BYTES, Place};
 pub(crate) use journal::{Batch, BatchBuilder, BatchHeader, BatchIdentity, JOURNAL_UNIT, MapRecord, Record};
 pub use layout::{Field, LAYOUT, Layout};
+pub use marks::{Labels, ServerKind, ServerMarks, SnapshotMarks, WhenFull};
 pub(crate) use reference::{Reference, node_from_bytes, node_to_bytes};
 pub(crate) use superblock::{FORMAT_VERSION, SLOT_OFFSETS, SUPERBLOCK_BYTES, Slot, Superblock};
 pub(crate) use zone::{ZoneEntry, decode_counts, decode_summary, encode_counts, encode_summary};

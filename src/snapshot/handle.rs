@@ -2,9 +2,10 @@
 //!
 //! Floor 6.
 
+use crate::catalog::check_labels;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{SnapshotKind, SnapshotRecord, VersionRecord};
-use crate::store::{Extents, Shared, Source, State};
+use crate::format::{Event, SnapshotKind, SnapshotMarks, SnapshotRecord, VersionRecord};
+use crate::store::{Extents, Purpose, Shared, Source, State};
 use crate::units::{DiskId, ServerId, SnapshotId, VersionId};
 use serde::Serialize;
 use std::ops::Range;
@@ -25,15 +26,15 @@ pub enum SnapshotStatus {
 /// A snapshot of a server. Clones are handles of the same snapshot.
 #[derive(Clone)]
 pub struct Snapshot {
-    shared: Arc<Shared>,
-    id: SnapshotId,
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: SnapshotId,
 }
 
 /// One disk, as a snapshot holds it. Reads on after the disk was deleted, but not after the snapshot was.
 #[derive(Clone)]
 pub struct SnapshotDisk {
-    shared: Arc<Shared>,
-    id: VersionId,
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: VersionId,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -89,6 +90,34 @@ impl Snapshot {
     /// Whether a user or a restore made it.
     pub fn kind(&self) -> SnapshotKind {
         self.record(|_, record| record.kind).unwrap_or(SnapshotKind::User)
+    }
+
+    /// Sixteen random bytes that it is known by in every store that it was sent to; zeros once it was deleted.
+    pub fn identity(&self) -> [u8; 16] {
+        self.record(|_, record| record.identity).unwrap_or_default()
+    }
+
+    /// The uuid of the store that it was made in, where it was received from another one.
+    pub fn origin(&self) -> Option<[u8; 16]> {
+        self.record(|_, record| record.origin).ok()?
+    }
+
+    /// What keeps it, and its labels.
+    pub fn marks(&self) -> SnapshotMarks {
+        self.record(|_, record| record.marks.clone()).unwrap_or_default()
+    }
+
+    /// Sets what keeps it, and its labels. Durable when this returns.
+    ///
+    /// # Errors
+    /// `Invalid` for too many or too long labels, `NotFound`.
+    pub fn set_marks(&self, marks: SnapshotMarks) -> Result<()> {
+        check_labels(&marks.labels)?;
+        self.shared.execute((Purpose::Relief, 1), |state| {
+            state.snapshot(self.id)?;
+            Ok(Event::MarkSnapshot { id: self.id, marks })
+        })?;
+        Ok(())
     }
 
     /// How far it is.

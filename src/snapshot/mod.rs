@@ -3,7 +3,10 @@
 //! Floor 6. Verbs on the store. Each is one event: nothing here looks at a map, so none costs more on a
 //! larger disk or beside more snapshots.
 
+mod adopt;
+mod clone;
 mod handle;
 mod verbs;
 
+pub use adopt::AdoptedSnapshot;
 pub use handle::{Snapshot, SnapshotDisk, SnapshotStatus};

@@ -3,12 +3,12 @@
 //! Floor 6.
 
 use super::handle::Snapshot;
-use crate::catalog::{check_description, check_name};
+use crate::catalog::{check_description, check_labels, check_name};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Event, SnapshotKind, SnapshotRecord};
+use crate::format::{Event, SnapshotKind, SnapshotMarks, SnapshotRecord};
 use crate::limits::DISKS_PER_SERVER_MAX;
-use crate::store::{NextIds, Purpose, Server, State, Store};
-use crate::units::{DiskId, SnapshotId};
+use crate::store::{NextIds, Purpose, Server, State, Store, new_identity, protected};
+use crate::units::{DiskId, ServerId, SnapshotId, index};
 
 impl Store {
     /// The snapshots of all servers that users made, newest first.
@@ -31,10 +31,13 @@ impl Store {
     /// nobody else holds, in the background. Snapshots can be deleted in any order.
     ///
     /// # Errors
-    /// `NotFound`.
+    /// `NotFound`, `Protected`.
     pub fn delete_snapshot(&self, id: SnapshotId) -> Result<()> {
         self.shared.execute((Purpose::Relief, 2), |state| {
-            state.snapshot(id)?;
+            let record = state.snapshot(id)?;
+            if record.marks.protected {
+                return Err(protected(&record.name, id));
+            }
             Ok(Event::DeleteSnapshot { id })
         })?;
         self.shared.ask_for_collection();
@@ -47,17 +50,23 @@ impl Server {
     /// letters, digits, hyphens and underscores, and unique among the server's snapshots.
     ///
     /// # Errors
-    /// `Invalid` for the name or the description (at most 1024 bytes), `Exists` if the name is taken.
+    /// `Invalid` for the name or the description (at most 1024 bytes), `Exists` if the name is taken, `Limit` where
+    /// the server has as many snapshots as it may have.
     pub fn snapshot(&self, name: &str, description: &str) -> Result<Snapshot> {
+        self.snapshot_with(name, description, SnapshotMarks::default())
+    }
+
+    /// The same, with protection, expiry and labels from the first moment on.
+    ///
+    /// # Errors
+    /// Those of [`snapshot`](Server::snapshot), and `Invalid` for the labels.
+    pub fn snapshot_with(&self, name: &str, description: &str, marks: SnapshotMarks) -> Result<Snapshot> {
         check_name("snapshot", name)?;
         check_description(description)?;
+        check_labels(&marks.labels)?;
+        let identity = new_identity()?;
         let event = self.shared.execute((Purpose::Catalog, 4), |state| {
-            let server = state.server(self.id)?;
-            if let Some(taken) = state.catalog.snapshot_named(self.id, name) {
-                let message =
-                    format!("server {:?} has a snapshot {name:?}, with id {}", server.name, taken.id);
-                return Err(Error::new(ErrorKind::Exists, message));
-            }
+            refuse_snapshot(state, self.id, name)?;
             let mut next = NextIds::new(state)?;
             let id = SnapshotId(next.id());
             let versions =
@@ -68,6 +77,8 @@ impl Server {
                 name: name.into(),
                 description: description.into(),
                 created_at: self.shared.now(),
+                identity,
+                marks,
                 epoch: next.epoch,
                 versions,
             })
@@ -93,6 +104,21 @@ impl Server {
         state.catalog.before_restore(self.id).map(|record| Snapshot::new(&self.shared, record.id))
     }
 
+    /// Takes back the last restore: the disks hold again what it replaced, and what they hold now becomes the
+    /// automatic snapshot, so that calling this again goes forth.
+    ///
+    /// # Errors
+    /// `NotFound` where there is nothing to take back, and those of [`restore`](Server::restore).
+    pub fn undo_restore(&self) -> Result<()> {
+        match self.before_restore() {
+            Some(before) => self.restore(before.id()),
+            None => Err(Error::new(
+                ErrorKind::NotFound,
+                format!("server {:?} has no restore to take back", self.name()),
+            )),
+        }
+    }
+
     /// Takes the server's disks back to a snapshot: content and size. No other snapshot is touched, and
     /// what the disks held becomes the automatic snapshot [`before_restore`](Server::before_restore).
     /// Disks made after the snapshot stay as they are; disks deleted since come back. Durable when this returns.
@@ -103,6 +129,7 @@ impl Server {
     /// `NotFound` if the server has no such snapshot, `Exists` if a disk to be brought back has a name
     /// that another disk took.
     pub fn restore(&self, id: SnapshotId) -> Result<()> {
+        let identity = new_identity()?;
         self.shared.execute((Purpose::Catalog, 4), |state| {
             let snapshot = state.snapshot(id)?;
             if snapshot.server != self.id {
@@ -117,16 +144,38 @@ impl Server {
                     "the server would have {} disks, and can have {DISKS_PER_SERVER_MAX}: delete some that were made since",
                     others + snapshot.versions.len()
                 );
-                return Err(Error::new(ErrorKind::Invalid, message));
+                return Err(Error::new(ErrorKind::Limit, message));
             }
             let mut next = NextIds::new(state)?;
             let replaced = SnapshotId(next.id());
             let versions = disks.into_iter().map(|disk| next.version(disk)).collect();
             let created_at = self.shared.now();
-            Ok(Event::Restore { snapshot: id, replaced, created_at, epoch: next.epoch, versions })
+            let expires_at = self.shared.keep_replaced().map(|seconds| created_at.saturating_add(seconds));
+            let epoch = next.epoch;
+            Ok(Event::Restore { snapshot: id, replaced, created_at, identity, expires_at, epoch, versions })
         })?;
         self.shared.ask_for_collection();
         Ok(())
+    }
+}
+
+/// Refuses one more snapshot where the server has that name, or as many as it may have.
+pub(super) fn refuse_snapshot(state: &State, id: ServerId, name: &str) -> Result<()> {
+    let server = state.server(id)?;
+    if let Some(taken) = state.catalog.snapshot_named(id, name) {
+        let message = format!("server {:?} has a snapshot {name:?}, with id {}", server.name, taken.id);
+        return Err(Error::new(ErrorKind::Exists, message));
+    }
+    let count = state.catalog.user_snapshot_count_of(id);
+    match server.marks.max_snapshots {
+        Some(limit) if count >= index(limit.into()) => {
+            let message = format!(
+                "server {:?} has {count} snapshots, and may have {limit}; delete one first",
+                server.name
+            );
+            Err(Error::new(ErrorKind::Limit, message))
+        }
+        _ => Ok(()),
     }
 }
 

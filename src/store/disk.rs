@@ -8,9 +8,9 @@ use super::extents::Extents;
 use super::head::Head;
 use super::open::Shared;
 use super::read::Source;
-use super::server::check_size;
+use super::server::{check_size, refuse_bytes};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::Event;
+use crate::format::{Event, WhenFull};
 use crate::units::{DiskId, ServerId, SnapshotId};
 use std::ops::Range;
 use std::sync::Arc;
@@ -137,7 +137,10 @@ impl Disk {
             self.refuse_to_cut_data(size_bytes, old).map_err(|error| self.said("resize", error))?;
         }
         let planned = self.shared.execute((Purpose::Relief, 1), |state| {
-            state.disk(self.id())?;
+            let disk = state.disk(self.id())?;
+            if size_bytes > disk.size_bytes {
+                refuse_bytes(state, disk.server, size_bytes - disk.size_bytes)?;
+            }
             Ok(Event::ResizeDisk { id: self.id(), size_bytes })
         });
         planned.map_err(|error| self.said("resize", error))?;
@@ -184,6 +187,23 @@ impl Disk {
         let state = self.shared.state.read();
         let record = state.disk(self.id()).ok()?;
         Some(record.root.mapped * u64::from(self.shared.block_size()))
+    }
+
+    /// What writes do when the store is full.
+    pub fn when_full(&self) -> WhenFull {
+        self.shared.state.read().disk(self.id()).map_or(WhenFull::Fail, |record| record.when_full)
+    }
+
+    /// Sets what writes do when the store is full. Durable when this returns.
+    ///
+    /// # Errors
+    /// `NotFound` once the disk was deleted.
+    pub fn set_when_full(&self, when_full: WhenFull) -> Result<()> {
+        self.shared.execute((Purpose::Relief, 1), |state| {
+            state.disk(self.id())?;
+            Ok(Event::MarkDisk { id: self.id(), when_full })
+        })?;
+        Ok(())
     }
 
     /// The disk as `std::io::{Read, Write, Seek}`.

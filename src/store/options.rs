@@ -19,6 +19,7 @@ pub struct Options {
     pub(crate) dirty_bytes: u64,
     pub(crate) background: bool,
     pub(crate) overwrite: bool,
+    pub(crate) keep_replaced: Option<u64>,
     pub(crate) clock: fn() -> u64,
 }
 
@@ -33,6 +34,7 @@ impl Default for Options {
             dirty_bytes: 128 << 20,
             background: true,
             overwrite: false,
+            keep_replaced: Some(7 * 24 * 60 * 60),
             clock: system_clock,
         }
     }
@@ -93,6 +95,13 @@ impl Options {
     #[must_use]
     pub fn overwrite(self, on: bool) -> Self {
         Self { overwrite: on, ..self }
+    }
+
+    /// How many seconds the automatic snapshot of what a restore replaced is kept at most; a week by default, `None`
+    /// for as long as it is the last one.
+    #[must_use]
+    pub fn keep_replaced(self, seconds: Option<u64>) -> Self {
+        Self { keep_replaced: seconds, ..self }
     }
 
     /// Where `created_at` comes from: UTC seconds since 1970. The system's clock by default.

@@ -6,11 +6,11 @@ use super::blocks::Purpose;
 use super::disk::Disk;
 use super::open::{Shared, Store};
 use super::state::State;
-use crate::catalog::check_name;
+use crate::catalog::{check_labels, check_name};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Event, NewVersion};
+use crate::format::{Event, NewVersion, ServerKind, ServerMarks};
 use crate::limits::{DISK_BYTES_MAX, DISKS_PER_SERVER_MAX, EPOCH_MAX, SECTOR_BYTES};
-use crate::units::{DiskId, Epoch, ServerId, VersionId, wide};
+use crate::units::{DiskId, Epoch, ServerId, SnapshotId, VersionId, wide};
 use std::sync::Arc;
 
 /// A server. Clones are handles of the same server.
@@ -33,12 +33,24 @@ impl Store {
     /// `Invalid` for the name, `Exists` if it is taken.
     pub fn create_server(&self, name: &str) -> Result<Server> {
         check_name("server", name)?;
+        self.create_server_of(name, ServerKind::User)
+    }
+
+    /// Makes a server without disks that [`servers`](Store::servers) does not show: what is received goes there,
+    /// until [`adopt_snapshot`](Store::adopt_snapshot) makes it a snapshot.
+    ///
+    /// # Errors
+    /// Those of [`create_server`](Store::create_server).
+    pub fn create_staging_server(&self, name: &str) -> Result<Server> {
+        check_name("server", name)?;
+        self.create_server_of(name, ServerKind::Staging)
+    }
+
+    fn create_server_of(&self, name: &str, kind: ServerKind) -> Result<Server> {
         let event = self.shared.execute((Purpose::Catalog, 1), |state| {
-            if let Some(taken) = state.catalog.server_named(name) {
-                return Err(exists(format!("server {name:?} exists, with id {}", taken.id)));
-            }
+            refuse_taken_server(state, name)?;
             let id = ServerId(state.catalog.next_id);
-            Ok(Event::CreateServer { id, name: name.into(), created_at: self.shared.now() })
+            Ok(Event::CreateServer { id, name: name.into(), created_at: self.shared.now(), kind })
         })?;
         match event {
             Event::CreateServer { id, .. } => Ok(Server { shared: self.shared.clone(), id }),
@@ -46,10 +58,20 @@ impl Store {
         }
     }
 
-    /// All servers, by id.
+    /// All servers that users made, by id.
     pub fn servers(&self) -> Vec<Server> {
+        self.servers_of(ServerKind::User)
+    }
+
+    /// The servers that hold what is still being received, by id.
+    pub fn staging_servers(&self) -> Vec<Server> {
+        self.servers_of(ServerKind::Staging)
+    }
+
+    fn servers_of(&self, kind: ServerKind) -> Vec<Server> {
         let state = self.shared.state.read();
-        state.catalog.servers.keys().map(|id| Server { shared: self.shared.clone(), id: *id }).collect()
+        let records = state.catalog.servers.values().filter(|record| record.kind == kind);
+        records.map(|record| Server { shared: self.shared.clone(), id: record.id }).collect()
     }
 
     /// The server of that name.
@@ -75,11 +97,12 @@ impl Store {
     /// Deletes a server, its disks and its snapshots. The collector frees their space.
     ///
     /// # Errors
-    /// `NotFound`.
+    /// `NotFound`, `Protected` if one of its snapshots is.
     pub fn delete_server(&self, id: ServerId) -> Result<()> {
         let records = self.shared.state.read().catalog.record_count_of(id);
         self.shared.execute((Purpose::Relief, records), |state| {
             state.server(id)?;
+            refuse_protected(state, id)?;
             let mut next = NextIds::new(state)?;
             let versions = state.catalog.disks_of(id).into_iter().map(|disk| next.version(disk)).collect();
             Ok(Event::DeleteServer { id, epoch: next.epoch, versions })
@@ -123,8 +146,64 @@ impl NextIds {
     }
 }
 
+/// Refuses the name of a server that exists.
+pub(crate) fn refuse_taken_server(state: &State, name: &str) -> Result<()> {
+    match state.catalog.server_named(name) {
+        Some(taken) => Err(exists(format!("server {name:?} exists, with id {}", taken.id))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses to delete a server with a protected snapshot.
+fn refuse_protected(state: &State, id: ServerId) -> Result<()> {
+    let ids = state.catalog.snapshots_of(id);
+    let mut records = ids.iter().filter_map(|id| state.catalog.snapshots.get(id));
+    match records.find(|record| record.marks.protected) {
+        Some(record) => Err(protected(&record.name, record.id)),
+        None => Ok(()),
+    }
+}
+
+/// The error for a snapshot that cannot be deleted.
+pub(crate) fn protected(name: &str, id: SnapshotId) -> Error {
+    let message =
+        format!("snapshot {name:?} ({id}) is protected; take the protection back before deleting it");
+    Error::new(ErrorKind::Protected, message)
+}
+
 fn exists(message: String) -> Error {
     Error::new(ErrorKind::Exists, message)
+}
+
+/// Refuses one more disk where the server has that name, or has no room for it.
+pub(crate) fn refuse_disk(state: &State, id: ServerId, name: &str, size_bytes: u64) -> Result<()> {
+    let server = state.server(id)?;
+    if let Some(taken) = state.catalog.disk_named(id, name) {
+        return Err(exists(format!("server {:?} has a disk {name:?}, with id {}", server.name, taken.id)));
+    }
+    if state.catalog.disk_count_of(id) >= DISKS_PER_SERVER_MAX {
+        let message =
+            format!("server {:?} has {DISKS_PER_SERVER_MAX} disks, the most it can have", server.name);
+        return Err(Error::new(ErrorKind::Limit, message));
+    }
+    refuse_bytes(state, id, size_bytes)
+}
+
+/// Refuses so many more bytes of disks where the server's limit is below that.
+pub(super) fn refuse_bytes(state: &State, id: ServerId, more: u64) -> Result<()> {
+    let server = state.server(id)?;
+    let Some(limit) = server.marks.max_disk_bytes else { return Ok(()) };
+    let disks = state.catalog.disks_of(id);
+    let sizes = disks.iter().filter_map(|id| state.catalog.disks.get(id)).map(|disk| disk.size_bytes);
+    let total = sizes.fold(more, u64::saturating_add);
+    if total <= limit {
+        return Ok(());
+    }
+    let message = format!(
+        "the disks of server {:?} would have {total} bytes, and may have {limit}; raise its limit or delete a disk",
+        server.name
+    );
+    Err(Error::new(ErrorKind::Limit, message))
 }
 
 /// Refuses sizes that no disk can have.
@@ -168,20 +247,7 @@ impl Server {
         check_name("disk", name)?;
         check_size(size_bytes).map_err(|error| error.while_doing(format_args!("create disk {name:?}")))?;
         let event = self.shared.execute((Purpose::Catalog, 1), |state| {
-            let server = state.server(self.id)?;
-            if let Some(taken) = state.catalog.disk_named(self.id, name) {
-                return Err(exists(format!(
-                    "server {:?} has a disk {name:?}, with id {}",
-                    server.name, taken.id
-                )));
-            }
-            if state.catalog.disk_count_of(self.id) >= DISKS_PER_SERVER_MAX {
-                let message = format!(
-                    "server {:?} has {DISKS_PER_SERVER_MAX} disks, the most it can have",
-                    server.name
-                );
-                return Err(Error::new(ErrorKind::Invalid, message));
-            }
+            refuse_disk(state, self.id, name, size_bytes)?;
             let next = NextIds::new(state)?;
             Ok(Event::CreateDisk {
                 id: DiskId(state.catalog.next_id),
@@ -232,6 +298,31 @@ impl Server {
             Ok(Event::DeleteDisk { id, epoch: next.epoch, version })
         })?;
         self.shared.ask_for_collection();
+        Ok(())
+    }
+
+    /// The snapshot that it was cloned from, if it was and that still exists.
+    pub fn origin(&self) -> Option<SnapshotId> {
+        let state = self.shared.state.read();
+        let origin = state.server(self.id).ok()?.origin?;
+        state.catalog.snapshots.contains_key(&origin).then_some(origin)
+    }
+
+    /// Its limits and labels; none once it was deleted.
+    pub fn marks(&self) -> ServerMarks {
+        self.shared.state.read().server(self.id).map(|record| record.marks.clone()).unwrap_or_default()
+    }
+
+    /// Sets its limits and labels. Limits hold for what is made from now on. Durable when this returns.
+    ///
+    /// # Errors
+    /// `Invalid` for too many or too long labels, `NotFound`.
+    pub fn set_marks(&self, marks: ServerMarks) -> Result<()> {
+        check_labels(&marks.labels)?;
+        self.shared.execute((Purpose::Relief, 1), |state| {
+            state.server(self.id)?;
+            Ok(Event::MarkServer { id: self.id, marks })
+        })?;
         Ok(())
     }
 

@@ -8,9 +8,9 @@ use super::engine::Engine;
 use super::head::{Head, HeadState};
 use super::state::State;
 use crate::defect::Defect;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::extent::{Footprint, View, height_for};
-use crate::format::{DiskRecord, Event, NewVersion};
+use crate::format::{AdoptedDisk, DiskRecord, Event, NewVersion};
 use crate::units::{DiskId, Epoch, VersionId, wide};
 use parking_lot::RwLockWriteGuard;
 use std::collections::BTreeMap;
@@ -52,6 +52,11 @@ impl Engine {
         (self.options.clock)()
     }
 
+    /// How many seconds what a restore replaced is kept at most.
+    pub(crate) fn keep_replaced(&self) -> Option<u64> {
+        self.options.keep_replaced
+    }
+
     /// Tells the background thread that deleted content waits.
     pub(crate) fn ask_for_collection(&self) {
         self.signal.ask_for_collection();
@@ -69,7 +74,12 @@ impl Engine {
             self.journal.append(|builder| builder.event(event));
         }
         match event {
-            Event::Grow { .. } | Event::CreateServer { .. } | Event::DeleteSnapshot { .. } => {}
+            Event::Grow { .. }
+            | Event::CreateServer { .. }
+            | Event::DeleteSnapshot { .. }
+            | Event::MarkServer { .. }
+            | Event::MarkSnapshot { .. }
+            | Event::MarkDisk { .. } => {}
             Event::CreateDisk { id, .. } => self.add_head(state, *id)?,
             Event::ResizeDisk { id, size_bytes } => self.resize_head(&mut guards, *id, *size_bytes)?,
             Event::Snapshot { epoch, versions, .. } => {
@@ -86,10 +96,22 @@ impl Engine {
                     remove_head(state, &mut guards, new.disk);
                 }
             }
-            Event::Restore { epoch, versions, .. } => {
+            Event::Adopt { epoch, disks, .. } => {
+                let versions: Vec<NewVersion> = disks.iter().map(AdoptedDisk::new_version).collect();
+                self.freeze_heads(state, &mut guards, *epoch, &versions)?;
+                for new in disks {
+                    remove_head(state, &mut guards, new.disk);
+                }
+            }
+            Event::Restore { epoch, versions, .. } | Event::Reset { epoch, versions } => {
                 self.freeze_heads(state, &mut guards, *epoch, versions)?;
                 self.return_heads(state, &mut guards, &concerned)?;
             }
+            Event::CloneServer { disks, .. } => {
+                let disks: Vec<DiskId> = disks.iter().map(|new| new.disk).collect();
+                self.return_heads(state, &mut guards, &disks)?;
+            }
+            Event::CloneDisk { new, .. } => self.return_heads(state, &mut guards, &[new.disk])?,
         }
         Ok(())
     }
@@ -166,9 +188,10 @@ type Guards<'a> = BTreeMap<DiskId, (&'a Arc<Head>, RwLockWriteGuard<'a, HeadStat
 /// The disks whose heads an event changes.
 fn concerned(state: &State, event: &Event) -> Vec<DiskId> {
     match event {
-        Event::Snapshot { versions, .. } | Event::DeleteServer { versions, .. } => {
-            versions.iter().map(|new| new.disk).collect()
-        }
+        Event::Snapshot { versions, .. }
+        | Event::DeleteServer { versions, .. }
+        | Event::Reset { versions, .. } => versions.iter().map(|new| new.disk).collect(),
+        Event::Adopt { disks, .. } => disks.iter().map(|new| new.disk).collect(),
         Event::DeleteDisk { id, .. } | Event::ResizeDisk { id, .. } => vec![*id],
         Event::Restore { snapshot, versions, .. } => {
             // The snapshot is hidden by its own event if it was an automatic one; its versions stay.
@@ -178,6 +201,17 @@ fn concerned(state: &State, event: &Event) -> Vec<DiskId> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Sixteen random bytes, which a snapshot is known by wherever it is sent.
+///
+/// # Errors
+/// `Io` where the system has no random numbers.
+pub(crate) fn new_identity() -> Result<[u8; 16]> {
+    let mut identity = [0; 16];
+    getrandom::fill(&mut identity)
+        .map_err(|cause| Error::new(ErrorKind::Io, format!("cannot draw random numbers: {cause}")))?;
+    Ok(identity)
 }
 
 /// Remembers a version's content until a checkpoint has settled it.

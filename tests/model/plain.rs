@@ -11,6 +11,10 @@ use std::sync::Arc;
 pub struct Disk {
     /// Tells a disk from a later one of the same name.
     pub identity: u64,
+    /// Which frozen content this is; 0 for a live disk.
+    pub version: u64,
+    /// The version that the disk was cloned from.
+    pub origin: Option<u64>,
     pub content: Arc<Content>,
 }
 
@@ -99,39 +103,104 @@ impl Model {
         if disks.contains_key(name) {
             return Err(ErrorKind::Exists);
         }
-        disks.insert(name.into(), Disk { identity, content: Arc::new(Content::new(size)) });
+        let content = Arc::new(Content::new(size));
+        disks.insert(name.into(), Disk { identity, version: 0, origin: None, content });
         Ok(())
     }
 
     pub fn snapshot(&mut self, server: &str, name: &str) -> Outcome<()> {
-        let server = self.server(server)?;
-        if server.snapshots.contains_key(name) {
+        if self.server(server)?.snapshots.contains_key(name) {
             return Err(ErrorKind::Exists);
         }
-        server.snapshots.insert(name.into(), server.disks.clone());
+        let held = self.frozen(&self.servers[server].disks.clone());
+        self.server(server)?.snapshots.insert(name.into(), held);
         Ok(())
     }
 
+    /// The disks as versions of their own.
+    fn frozen(&mut self, disks: &BTreeMap<String, Disk>) -> Snap {
+        let frozen = disks.iter().map(|(name, disk)| {
+            self.next_identity += 1;
+            (name.clone(), Disk { version: self.next_identity, ..disk.clone() })
+        });
+        frozen.collect()
+    }
+
+    /// A new server with the disks of a snapshot.
+    pub fn clone_server(&mut self, server: &str, snapshot: &str, name: &str) -> Outcome<()> {
+        let held = self.server(server)?.snapshots.get(snapshot).cloned().ok_or(ErrorKind::NotFound)?;
+        self.create_server(name)?;
+        for (disk, held) in held {
+            let cloned = self.cloned(&held);
+            self.server(name)?.disks.insert(disk, cloned);
+        }
+        Ok(())
+    }
+
+    /// A new disk with what a snapshot holds of one.
+    pub fn clone_disk(&mut self, (server, snapshot, disk): (&str, &str, &str), name: &str) -> Outcome<()> {
+        let held = self.server(server)?.snapshots.get(snapshot).cloned().ok_or(ErrorKind::NotFound)?;
+        let held = held.get(disk).ok_or(ErrorKind::NotFound)?;
+        if self.server(server)?.disks.contains_key(name) {
+            return Err(ErrorKind::Exists);
+        }
+        let cloned = self.cloned(held);
+        self.server(server)?.disks.insert(name.into(), cloned);
+        Ok(())
+    }
+
+    fn cloned(&mut self, held: &Disk) -> Disk {
+        self.next_identity += 1;
+        Disk {
+            identity: self.next_identity,
+            version: 0,
+            origin: Some(held.version),
+            content: held.content.clone(),
+        }
+    }
+
+    /// What is frozen under this number, if a snapshot still shows it.
+    fn version(&self, version: u64) -> Option<Disk> {
+        let servers = self.servers.values();
+        let snapshots = servers.flat_map(|server| server.snapshots.values().chain(&server.before));
+        snapshots.flat_map(BTreeMap::values).find(|disk| disk.version == version).cloned()
+    }
+
+    /// Takes the disks of a server that were cloned back to what they were cloned from.
+    pub fn reset(&mut self, server: &str) -> Outcome<()> {
+        let mut disks = self.server(server)?.disks.clone();
+        let mut count = 0;
+        for disk in disks.values_mut() {
+            let Some(origin) = disk.origin else { continue };
+            disk.content = self.version(origin).ok_or(ErrorKind::NotFound)?.content;
+            count += 1;
+        }
+        self.server(server)?.disks = disks;
+        if count > 0 { Ok(()) } else { Err(ErrorKind::NotFound) }
+    }
+
     /// Takes a server back to the snapshot of that name, or to what the last restore replaced.
-    pub fn restore(&mut self, server: &str, snapshot: Option<&str>) -> Outcome<()> {
-        let server = self.server(server)?;
+    pub fn restore(&mut self, name: &str, snapshot: Option<&str>) -> Outcome<()> {
+        let server = self.server(name)?;
         let held = match snapshot {
             Some(name) => server.snapshots.get(name),
             None => server.before.as_ref(),
         };
         let held = held.cloned().ok_or(ErrorKind::NotFound)?;
-        let mut before = Snap::new();
-        for (name, disk) in &held {
-            match server.disks.get(name) {
-                Some(live) if live.identity == disk.identity => {
-                    before.insert(name.clone(), live.clone());
-                }
-                Some(_) => return Err(ErrorKind::Exists),
-                None => {}
+        let mut before = BTreeMap::new();
+        let mut restored = BTreeMap::new();
+        for (disk_name, disk) in held {
+            let live = server.disks.get(&disk_name);
+            if live.is_some_and(|live| live.identity != disk.identity) {
+                return Err(ErrorKind::Exists);
             }
+            let origin = live.and_then(|live| live.origin);
+            before.extend(live.map(|live| (disk_name.clone(), live.clone())));
+            restored.insert(disk_name, Disk { version: 0, origin, ..disk });
         }
-        server.disks.extend(held);
-        server.before = (!before.is_empty()).then_some(before);
+        server.disks.extend(restored);
+        let before = (!before.is_empty()).then(|| self.frozen(&before));
+        self.server(name)?.before = before;
         Ok(())
     }
 

@@ -49,6 +49,9 @@ pub enum Verb {
     Snapshot { server: String, snapshot: String },
     Restore { server: String, snapshot: String },
     Undo { server: String },
+    CloneServer { server: String, snapshot: String, clone: String },
+    CloneDisk { server: String, snapshot: String, disk: String, clone: String },
+    Reset { server: String },
     DeleteSnapshot { server: String, snapshot: String },
     Collect,
     Checkpoint,
@@ -103,11 +106,16 @@ impl Verb {
             Self::Restore { server, snapshot } => {
                 store.server(server)?.restore(snapshot_id(store, server, snapshot)?)
             }
-            Self::Undo { server } => {
-                let server = store.server(server)?;
-                let none = || Error::new(ErrorKind::NotFound, "there is nothing to undo");
-                server.restore(server.before_restore().ok_or_else(none)?.id())
+            Self::Undo { server } => store.server(server)?.undo_restore(),
+            Self::CloneServer { server, snapshot, clone } => {
+                let id = snapshot_id(store, server, snapshot)?;
+                store.snapshot(id)?.clone_server(clone).map(drop)
             }
+            Self::CloneDisk { server, snapshot, disk, clone } => {
+                let held = store.snapshot(snapshot_id(store, server, snapshot)?)?.disk(disk)?;
+                held.clone_disk(&store.server(server)?, clone).map(drop)
+            }
+            Self::Reset { server } => store.server(server)?.reset(),
             Self::DeleteSnapshot { server, snapshot } => {
                 store.delete_snapshot(snapshot_id(store, server, snapshot)?)
             }
@@ -143,6 +151,11 @@ impl Verb {
             Self::Snapshot { server, snapshot } => next.snapshot(server, snapshot)?,
             Self::Restore { server, snapshot } => next.restore(server, Some(snapshot))?,
             Self::Undo { server } => next.restore(server, None)?,
+            Self::CloneServer { server, snapshot, clone } => next.clone_server(server, snapshot, clone)?,
+            Self::CloneDisk { server, snapshot, disk, clone } => {
+                next.clone_disk((server, snapshot, disk), clone)?;
+            }
+            Self::Reset { server } => next.reset(server)?,
             Self::DeleteSnapshot { server, snapshot } => {
                 next.server(server)?.snapshots.remove(snapshot).ok_or(ErrorKind::NotFound)?;
             }
@@ -213,6 +226,9 @@ impl Verb {
                 .get(usize::try_from(dice.below(4)).unwrap())
                 .map_or_else(|| "n0".into(), |name| (*name).clone()),
         };
+        if dice.one_in(14) {
+            return Self::random_clone(dice, server, disk, snapshot);
+        }
         match choice {
             3..=44 => Self::Write { server, disk, range: any_range(dice, size), fill: any_fill(dice, stamp) },
             45..=52 => Self::Discard { server, disk, range: any_long_range(dice, size) },
@@ -232,6 +248,14 @@ impl Verb {
 }
 
 impl Verb {
+    fn random_clone(dice: &mut Dice, server: String, disk: String, snapshot: String) -> Self {
+        match dice.below(4) {
+            0 => Self::CloneServer { server, snapshot, clone: format!("s{}", dice.below(4)) },
+            1 => Self::CloneDisk { server, snapshot, disk, clone: format!("d{}", dice.below(4)) },
+            _ => Self::Reset { server },
+        }
+    }
+
     /// A verb that takes space, or any other.
     pub fn greedy(dice: &mut Dice, model: &Model, stamp: u64) -> Self {
         let any = Self::random(dice, model, stamp);
