@@ -39,11 +39,13 @@ pub enum Defect {
     FreeCount,
     /// A map's count of mapped blocks differs from the references found in it.
     MappedCount,
+    /// A snapshot's or disk's count of what it alone refers to differs from a recount.
+    SizeCount,
 }
 
 impl Defect {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Superblock,
         Self::Geometry,
         Self::Truncated,
@@ -60,6 +62,7 @@ impl Defect {
         Self::Refcount,
         Self::FreeCount,
         Self::MappedCount,
+        Self::SizeCount,
     ];
 
     /// The permanent number, as `D` and three digits.
@@ -81,6 +84,7 @@ impl Defect {
             Self::Refcount => "D014",
             Self::FreeCount => "D015",
             Self::MappedCount => "D016",
+            Self::SizeCount => "D017",
         }
     }
 
@@ -103,6 +107,7 @@ impl Defect {
             Self::Refcount => "refcount differs from the references found",
             Self::FreeCount => "free count differs from the refcounts",
             Self::MappedCount => "mapped count differs from the references found",
+            Self::SizeCount => "count of what nobody else refers to differs from a recount",
         }
     }
 }

@@ -30,12 +30,14 @@ mod space;
 mod store;
 mod units;
 
-pub use check::{CheckReport, Finding, check, check_device};
+pub use check::{CheckReport, Finding, check, check_device, recount_sizes};
 pub use defect::Defect;
 pub use error::{Error, ErrorKind, Result};
 pub use format::{
     Field, LAYOUT, Labels, Layout, ServerKind, ServerMarks, SnapshotKind, SnapshotMarks, WhenFull,
 };
 pub use snapshot::{AdoptedSnapshot, Snapshot, SnapshotDisk, SnapshotStatus};
-pub use store::{Disk, DiskIo, Extent, ExtentKind, Extents, Options, Server, Stats, Status, Store};
+pub use store::{
+    Disk, DiskIo, Extent, ExtentKind, Extents, Freed, Options, Server, Space, Stats, Status, Store,
+};
 pub use units::{BlockCount, DiskId, ServerId, SnapshotId};

@@ -36,13 +36,16 @@ impl Catalog {
             }
             Event::DeleteServer { id, epoch, versions } => {
                 self.advance(*epoch, versions);
+                let mut hidden: Vec<Child> = Vec::new();
                 for new in versions {
                     self.freeze(*new, *epoch, None)?;
                     self.drop_head(new.disk);
+                    hidden.push(Child::Version(new.version));
                 }
                 for snapshot in self.snapshots_of(*id) {
-                    self.hide(snapshot)?;
+                    hidden.extend(self.hide(snapshot)?);
                 }
+                self.disturb(&hidden);
                 self.remove(CatalogKey::Server(*id));
             }
             Event::CreateDisk { id, server, name, size_bytes, created_at, birth } => {
@@ -67,6 +70,7 @@ impl Catalog {
                 self.advance(*epoch, &[new]);
                 self.freeze(new, *epoch, None)?;
                 self.drop_head(*id);
+                self.disturb(&[Child::Version(*version)]);
             }
             Event::ResizeDisk { id, size_bytes } => {
                 self.disk_mut(*id)?.size_bytes = *size_bytes;
@@ -107,7 +111,10 @@ impl Catalog {
                 let record = user_snapshot((*id, *server), named, *created_at, *identity, ids);
                 self.put(CatalogRecord::Snapshot(SnapshotRecord { marks: marks.clone(), ..record }));
             }
-            Event::DeleteSnapshot { id } => self.hide(*id)?,
+            Event::DeleteSnapshot { id } => {
+                let hidden = self.hide(*id)?;
+                self.disturb(&hidden);
+            }
             Event::Restore { snapshot, replaced, created_at, identity, expires_at, epoch, versions } => {
                 self.next_id = self.next_id.max(replaced.0 + 1);
                 self.advance(*epoch, versions);
@@ -189,6 +196,7 @@ impl Catalog {
         let parent = disk.parent;
         disk.parent = Some(new.version);
         disk.birth = Epoch(epoch.0 + 1);
+        disk.shared = None; // the next checkpoint knows
         self.lineage.orphan(parent, Child::Head(new.disk));
         self.lineage.adopt(parent, Child::Version(new.version));
         self.lineage.adopt(Some(new.version), Child::Head(new.disk));
@@ -205,20 +213,22 @@ impl Catalog {
         self.remove(CatalogKey::Disk(id));
     }
 
-    /// Takes a snapshot out of all listings; its versions are the collector's from now on.
-    fn hide(&mut self, id: SnapshotId) -> Result<()> {
-        let Some(record) = self.snapshots.get(&id) else {
+    /// Takes a snapshot out of all listings; its versions, which it returns, are the collector's from now on.
+    fn hide(&mut self, id: SnapshotId) -> Result<Vec<Child>> {
+        let Some(record) = self.snapshots.get(&id).cloned() else {
             return Err(Error::corrupt(Defect::JournalRecord, format!("event of unknown snapshot {id}")));
         };
-        for version in record.versions.clone() {
+        for version in record.versions.iter().copied() {
             if let Some(version) = self.versions.get_mut(&version) {
                 version.snapshot = None;
             }
+            self.uncounted.remove(&Child::Version(version));
             self.lineage.queue.insert(version);
             self.touch(CatalogKey::Version(version));
         }
+        let hidden = record.versions.iter().copied().map(Child::Version).collect();
         self.remove(CatalogKey::Snapshot(id));
-        Ok(())
+        Ok(hidden)
     }
 
     fn restore(
@@ -255,7 +265,11 @@ impl Catalog {
             }));
         }
         match before {
-            Some(before) => self.hide(before),
+            Some(before) => {
+                let hidden = self.hide(before)?;
+                self.disturb(&hidden);
+                Ok(())
+            }
             None => Ok(()),
         }
     }

@@ -72,6 +72,9 @@ impl Catalog {
         let old = self.disks.get(&id).cloned();
         if let Some(old) = &old {
             self.lineage.orphan(old.parent, Child::Head(id));
+            if let Some(parent) = old.parent {
+                self.let_go(parent);
+            }
         }
         let missing = || Error::corrupt(Defect::JournalRecord, format!("event of unknown disk {id}"));
         let place = match &old {
@@ -79,6 +82,7 @@ impl Catalog {
             None => place.ok_or_else(missing)?,
         };
         self.lineage.adopt(Some(version), Child::Head(id));
+        self.set_count(Child::Version(version), 0); // the head holds all of it, too
         self.put(CatalogRecord::Disk(DiskRecord {
             id,
             server: place.server,
@@ -103,6 +107,7 @@ impl Catalog {
             let unknown = || Error::corrupt(Defect::JournalRecord, format!("disk {} is no clone", new.disk));
             let origin = origin.ok_or_else(unknown)?;
             self.freeze(*new, epoch, None)?;
+            self.disturb(&[Child::Version(new.version)]);
             self.put_head(new.disk, origin, None, Epoch(epoch.0 + 1))?;
         }
         Ok(())
@@ -122,6 +127,7 @@ impl Catalog {
         for (new, adopted) in versions.iter().zip(disks) {
             self.freeze(*new, epoch, Some(snapshot.id))?;
             self.drop_head(new.disk);
+            self.forget_count(Child::Version(new.version));
             if let Some(version) = self.versions.get_mut(&new.version) {
                 version.disk = adopted.as_disk;
             }

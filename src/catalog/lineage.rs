@@ -5,11 +5,12 @@
 
 use super::records::Catalog;
 use crate::format::{CatalogKey, CollectionMode};
+use crate::limits::TRIMMED_CHILDREN_MAX;
 use crate::units::{DiskBlock, DiskId, Epoch, VersionId};
 use std::collections::{BTreeSet, HashMap};
 
 /// Who descends directly from a version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Child {
     Version(VersionId),
     Head(DiskId),
@@ -86,6 +87,16 @@ impl Catalog {
         None
     }
 
+    /// A hidden version may hold what none of its children does any more: the collector is to look again, where that is
+    /// not too much.
+    pub(crate) fn trim_again(&mut self, id: VersionId) {
+        let few = self.lineage.child_count(id) <= TRIMMED_CHILDREN_MAX;
+        if let Some(version) = self.versions.get_mut(&id).filter(|version| version.trimmed && few) {
+            version.trimmed = false;
+            self.touch(CatalogKey::Version(id));
+        }
+    }
+
     /// Takes a walked version out of the lineage: its children descend from its parent now.
     /// Returns the heads among them.
     pub(crate) fn splice_out(&mut self, victim: VersionId) -> Vec<DiskId> {
@@ -105,6 +116,10 @@ impl Catalog {
                 Child::Head(id) => {
                     if let Some(disk) = self.disks.get_mut(&id) {
                         disk.parent = parent;
+                        if parent.is_none() {
+                            disk.shared = Some(0);
+                            self.uncounted.remove(&Child::Head(id));
+                        }
                         self.touch(CatalogKey::Disk(id));
                         heads.push(id);
                     }
@@ -112,6 +127,9 @@ impl Catalog {
             }
         }
         self.lineage.orphan(parent, Child::Version(victim));
+        if let Some(parent) = parent {
+            self.trim_again(parent);
+        }
         self.lineage.queue.remove(&victim);
         self.remove(CatalogKey::Version(victim));
         heads

@@ -15,12 +15,14 @@
 
 mod apply;
 mod clones;
+mod holders;
 mod lineage;
 mod names;
 mod pages;
 mod possible;
 mod records;
 
+pub(crate) use holders::Watch;
 pub(crate) use lineage::Child;
 pub(crate) use names::{check_description, check_labels, check_name};
 pub(crate) use pages::PageStore;

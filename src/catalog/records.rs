@@ -23,6 +23,12 @@ pub(crate) struct Catalog {
     pub(crate) garbage: BTreeMap<u64, Garbage>,
     pub(crate) collection: Option<Collection>,
     pub(crate) lineage: Lineage,
+    /// Versions and heads whose `exclusive` or `shared` is to be counted.
+    pub(crate) uncounted: BTreeSet<Child>,
+    /// The one that is being counted.
+    pub(crate) counting: Option<Child>,
+    /// References that the one that is being counted gained (a version, as its own) or let go of (a head) since.
+    pub(crate) counted_since: u64,
     by_server: BTreeMap<ServerId, Belongings>,
     server_names: HashMap<String, ServerId>,
     dirty: BTreeSet<CatalogKey>,
@@ -170,10 +176,15 @@ impl Catalog {
             self.lineage.adopt(version.parent, Child::Version(version.id));
             if version.snapshot.is_none() {
                 self.lineage.queue.insert(version.id);
+            } else if version.exclusive.is_none() {
+                self.uncounted.insert(Child::Version(version.id));
             }
         }
         for disk in self.disks.values() {
             self.lineage.adopt(disk.parent, Child::Head(disk.id));
+            if disk.shared.is_none() {
+                self.uncounted.insert(Child::Head(disk.id));
+            }
         }
     }
 
@@ -217,6 +228,7 @@ impl Catalog {
                 {
                     belongings.remove_disk(&record);
                 }
+                self.uncounted.remove(&Child::Head(id));
             }
             CatalogKey::Snapshot(id) => {
                 if let Some(record) = self.snapshots.remove(&id)
@@ -227,6 +239,7 @@ impl Catalog {
             }
             CatalogKey::Version(id) => {
                 self.versions.remove(&id);
+                self.uncounted.remove(&Child::Version(id));
             }
             CatalogKey::Garbage(id) => {
                 self.garbage.remove(&id);

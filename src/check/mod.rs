@@ -24,12 +24,14 @@ mod medium;
 mod recount;
 mod report;
 mod roots;
+mod sizes;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 pub use report::{CheckReport, Finding};
+pub use sizes::recount_sizes;
 
 use crate::device::{Access, Device, FileDevice};
 use crate::error::Result;

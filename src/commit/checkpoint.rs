@@ -5,11 +5,11 @@
 use super::block_writer::{BlockWriter, TakeBlocks};
 use super::journal::JournalStart;
 use super::superblocks::write_superblock;
-use crate::catalog::PageStore;
+use crate::catalog::{PageStore, Watch};
 use crate::defect::Defect;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::extent::{DeltaTree, Footprint, Foundation, Limit, NodeSource, Settler, height_for};
+use crate::extent::{DeltaTree, Footprint, Foundation, Limit, NodeSource, Settled, Settler, height_for};
 use crate::format::{
     CatalogKey, CatalogRecord, CheckpointRecord, Garbage, Geometry, Reference, Root, Superblock, seal,
 };
@@ -29,8 +29,13 @@ pub(crate) enum Target {
     Head(DiskId),
 }
 
-/// The new roots of all units.
-type SettledRoots = Vec<(Target, Root)>;
+/// What settling all units gave.
+#[derive(Default)]
+struct SettledUnits {
+    roots: Vec<(Target, Root)>,
+    tallies: Vec<Tally>,
+    garbage: Vec<Garbage>,
+}
 
 /// One map that a checkpoint settles.
 pub(crate) struct Unit {
@@ -44,6 +49,26 @@ pub(crate) struct Unit {
     pub(crate) delta: DeltaTree,
     /// Deleted before it was ever settled, and without children: its delta is dropped instead.
     pub(crate) is_abandoned: bool,
+    /// How the parent's count is kept, where adding is enough.
+    pub(crate) watch: Option<Watch>,
+    /// How many references of the base somebody else holds, where that is known; heads only.
+    pub(crate) shared: Option<u64>,
+    /// Whether a snapshot shows the parent: then all that is held of it is shared.
+    pub(crate) is_parent_shown: bool,
+}
+
+/// What settling a unit says of sizes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tally {
+    pub(crate) target: Target,
+    /// What the target stamped on references then.
+    pub(crate) birth: Epoch,
+    /// How many references of somebody else it let go of; `None` if all at once.
+    pub(crate) lost: Option<u64>,
+    /// A version, and how many more references it holds alone now; `None` if that is to be counted.
+    pub(crate) left_to: Option<(VersionId, Option<u64>)>,
+    /// How many of the target's references somebody else holds; heads only.
+    pub(crate) shared: Option<u64>,
 }
 
 /// What a checkpoint covers: everything at one instant.
@@ -64,6 +89,7 @@ pub(crate) struct Frozen {
 /// What a durable checkpoint changed.
 pub(crate) struct Committed {
     pub(crate) roots: Vec<(Target, Root)>,
+    pub(crate) tallies: Vec<Tally>,
     pub(crate) garbage: Vec<Garbage>,
     /// Blocks whose last reference went.
     pub(crate) parked: Vec<BlockRun>,
@@ -102,8 +128,9 @@ impl Checkpointer {
         let device = self.device.clone();
         let mut dropped = std::mem::take(&mut frozen.dropped);
         let mut writer = BlockWriter::new(&*device, self.geometry, space);
-        let (roots, garbage) = settle_units(&frozen, nodes, &mut writer, &mut dropped)?;
-        patch_records(&mut frozen.records, &roots, &garbage);
+        let SettledUnits { roots, tallies, garbage } =
+            settle_units(&frozen, nodes, &mut writer, &mut dropped)?;
+        patch_records(&mut frozen.records, &roots, &tallies, &garbage);
         self.write_catalog(&frozen.records, nodes, &mut writer, &mut dropped)?;
         writer.finish()?; // what it did not use may be all that is left
         let (record_run, zones) = self.reserve_record(space)?;
@@ -113,7 +140,7 @@ impl Checkpointer {
         let parked = self.tables.apply(&SpaceChanges { taken: space.taken(), dropped })?;
         let groups = self.tables.write_summaries()?;
         self.commit(&frozen, zones, record_run)?;
-        Ok(Committed { roots, garbage, parked, groups })
+        Ok(Committed { roots, tallies, garbage, parked, groups })
     }
 
     /// Writes the catalog pages that changed, and their map.
@@ -210,9 +237,8 @@ fn settle_units(
     nodes: &NodeSource,
     writer: &mut BlockWriter<'_>,
     dropped: &mut Vec<BlockNo>,
-) -> Result<(SettledRoots, Vec<Garbage>)> {
-    let mut roots = Vec::with_capacity(frozen.units.len());
-    let mut garbage = Vec::new();
+) -> Result<SettledUnits> {
+    let mut done = SettledUnits::default();
     let mut settled: HashMap<VersionId, (Root, &Unit)> = HashMap::new();
     for unit in &frozen.units {
         // A unit that was split off its parent since the last checkpoint has the parent's foundation, and its delta
@@ -227,18 +253,36 @@ fn settle_units(
             base
         } else {
             let mut settler = Settler::new(nodes, writer, dropped, unit.limit, unit.birth);
-            let done = settler.settle(base, &unit.delta, older)?;
-            garbage.extend(
-                done.detached.map(|cut| detach(cut, unit.limit, frozen.next_garbage + wide(garbage.len()))),
-            );
-            done.root
+            settler.inherited_after = unit.watch.map_or(Epoch(0), |watch| watch.inherited_after);
+            let one = settler.settle(base, &unit.delta, older)?;
+            let all_of_parent = parent.filter(|_| unit.is_parent_shown).map(|(root, _)| root.mapped);
+            let shared = all_of_parent.or(unit.shared);
+            done.tallies.push(tally(unit, shared, &one));
+            let next_garbage = frozen.next_garbage + wide(done.garbage.len());
+            done.garbage.extend(one.detached.map(|cut| detach(cut, unit.limit, next_garbage)));
+            one.root
         };
-        roots.push((unit.target, root));
+        done.roots.push((unit.target, root));
         if let Target::Version(id) = unit.target {
             settled.insert(id, (root, unit));
         }
     }
-    Ok((roots, garbage))
+    Ok(done)
+}
+
+/// What settling a unit says of sizes, where so many references of its base somebody else held.
+fn tally(unit: &Unit, shared: Option<u64>, settled: &Settled) -> Tally {
+    let is_cut = settled.detached.is_some();
+    let left = (!is_cut).then_some(settled.lost.of_parent);
+    let shared =
+        if is_cut { Some(0) } else { shared.and_then(|shared| shared.checked_sub(settled.lost.count)) };
+    Tally {
+        target: unit.target,
+        birth: unit.birth,
+        lost: (!is_cut).then_some(settled.lost.count),
+        left_to: unit.watch.map(|watch| (watch.parent, left)),
+        shared,
+    }
 }
 
 /// Drops what an abandoned unit wrote itself.
@@ -267,19 +311,29 @@ fn detach(cut: Root, limit: Limit, id: u64) -> Garbage {
 fn patch_records(
     records: &mut Vec<(CatalogKey, Option<CatalogRecord>)>,
     roots: &[(Target, Root)],
+    tallies: &[Tally],
     garbage: &[Garbage],
 ) {
     let roots: HashMap<Target, Root> = roots.iter().copied().collect();
+    let left: HashMap<VersionId, Option<u64>> = tallies.iter().filter_map(|tally| tally.left_to).collect();
+    let shared: HashMap<Target, Option<u64>> =
+        tallies.iter().map(|tally| (tally.target, tally.shared)).collect();
     for (_, record) in records.iter_mut() {
         match record {
             Some(CatalogRecord::Disk(disk)) => {
                 if let Some(root) = roots.get(&Target::Head(disk.id)) {
                     disk.root = *root;
                 }
+                if let Some(shared) = shared.get(&Target::Head(disk.id)) {
+                    disk.shared = *shared;
+                }
             }
             Some(CatalogRecord::Version(version)) => {
                 if let Some(root) = roots.get(&Target::Version(version.id)) {
                     version.root = *root;
+                }
+                if let Some(left) = left.get(&version.id) {
+                    version.exclusive = version.exclusive.zip(*left).map(|(had, more)| had + more);
                 }
             }
             _ => {}

@@ -25,7 +25,9 @@ mod runs;
 mod superblocks;
 
 pub(crate) use block_writer::TakeBlocks;
-pub(crate) use checkpoint::{CheckpointSpace, Checkpointer, Committed, Frozen, Target, Unit, read_catalog};
+pub(crate) use checkpoint::{
+    CheckpointSpace, Checkpointer, Committed, Frozen, Tally, Target, Unit, read_catalog,
+};
 pub(crate) use journal::{Flushed, Journal, Lead, Taken, halted};
 pub(crate) use recovery::{Recovered, recover};
 pub(crate) use runs::{Run, RunTable};

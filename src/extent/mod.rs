@@ -15,6 +15,7 @@
 //! E2  A head owns a reference exactly when its birth is above the epoch of the version it descends from.
 //! E3  Deltas are persistent: a snapshot shares them, and the writer copies what is shared.
 
+mod census;
 mod delta;
 mod nodes;
 mod reap;
@@ -22,9 +23,10 @@ mod scan;
 mod settle;
 mod view;
 
+pub(crate) use census::{Census, Unheld};
 pub(crate) use delta::{DeltaTree, Footprint, height_for};
 pub(crate) use nodes::NodeSource;
 pub(crate) use reap::{Reaped, Reaper, Victim};
 pub(crate) use scan::{Scan, scan};
-pub(crate) use settle::{Limit, NodeSink, Settler};
+pub(crate) use settle::{Limit, NodeSink, Settled, Settler};
 pub(crate) use view::{Foundation, View};

@@ -48,6 +48,22 @@ pub(crate) struct Settled {
     pub(crate) root: Root,
     /// The whole old tree, where it was cut off at once: for the collector.
     pub(crate) detached: Option<Root>,
+    /// What it let go of and does not own.
+    pub(crate) lost: Lost,
+}
+
+/// References that were replaced and belong to an ancestor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub(crate) count: u64,
+    /// Those of them that were born after what the parent itself inherited.
+    pub(crate) of_parent: u64,
+}
+
+impl Settled {
+    fn unchanged(root: Root) -> Self {
+        Self { root, detached: None, lost: Lost::default() }
+    }
 }
 
 /// Settles one version.
@@ -59,7 +75,10 @@ pub(crate) struct Settler<'a> {
     pub(crate) limit: Limit,
     /// What new nodes are stamped with.
     pub(crate) birth: Epoch,
+    /// What was born after this, and is not owned, is the parent's own.
+    pub(crate) inherited_after: Epoch,
     mapped: i64,
+    lost: Lost,
 }
 
 /// A subtree of the old tree.
@@ -79,7 +98,16 @@ impl<'a> Settler<'a> {
         limit: Limit,
         birth: Epoch,
     ) -> Self {
-        Self { nodes, sink, dropped, limit, birth, mapped: 0 }
+        Self {
+            nodes,
+            sink,
+            dropped,
+            limit,
+            birth,
+            inherited_after: Epoch(0),
+            mapped: 0,
+            lost: Lost::default(),
+        }
     }
 
     /// Merges `delta` into the tree at `base`. What `delta` shares with `older` is in that tree already.
@@ -97,16 +125,16 @@ impl<'a> Settler<'a> {
             older.raise(height);
         }
         let older = older.as_ref().and_then(DeltaTree::root);
-        let Some(node) = delta.root() else { return Ok(Settled { root: base, detached: None }) };
+        let Some(node) = delta.root() else { return Ok(Settled::unchanged(base)) };
         let is_known = older.is_some_and(|older| Arc::ptr_eq(older, node));
         if is_known {
-            return Ok(Settled { root: base, detached: None });
+            return Ok(Settled::unchanged(base));
         }
         if matches!(**node, DeltaNode::Cleared) && base.height > 1 {
             let root = Root { reference: Reference::HOLE, height, mapped: 0 };
-            return Ok(Settled { root, detached: Some(base) });
+            return Ok(Settled { root, detached: Some(base), lost: Lost::default() });
         }
-        self.mapped = 0;
+        (self.mapped, self.lost) = (0, Lost::default());
         let old = if base.height == height || base.reference.is_hole() {
             Old::Here(base.reference)
         } else {
@@ -119,7 +147,7 @@ impl<'a> Settler<'a> {
                 format!("the map at block {} says {} and holds more", base.reference.block(), base.mapped);
             Error::corrupt(Defect::MappedCount, place)
         })?;
-        Ok(Settled { root: Root { reference, height, mapped }, detached: None })
+        Ok(Settled { root: Root { reference, height, mapped }, detached: None, lost: self.lost })
     }
 
     /// A node of the old tree, which may have been made by this very checkpoint.
@@ -225,9 +253,7 @@ impl<'a> Settler<'a> {
             if replaced != new {
                 changed = true;
                 self.mapped += i64::from(!new.is_hole()) - i64::from(!replaced.is_hole());
-                if !replaced.is_hole() && self.limit.owns(replaced.birth(), first + at as u64) {
-                    self.dropped.push(replaced.block());
-                }
+                self.let_go(replaced, first + at as u64);
             }
         });
         if changed { self.replace(old, first, &entries) } else { Ok(old) }
@@ -244,6 +270,19 @@ impl<'a> Settler<'a> {
         Ok(reference)
     }
 
+    /// Drops a reference to data if it is owned; counts it if it is not.
+    fn let_go(&mut self, replaced: Reference, at: u64) {
+        if replaced.is_hole() {
+            return;
+        }
+        if self.limit.owns(replaced.birth(), at) {
+            self.dropped.push(replaced.block());
+        } else {
+            self.lost.count += 1;
+            self.lost.of_parent += u64::from(replaced.birth() > self.inherited_after);
+        }
+    }
+
     fn drop_if_owned(&mut self, reference: Reference, at: u64) {
         if !reference.is_hole() && self.limit.owns(reference.birth(), at) {
             self.dropped.push(reference.block());
@@ -255,11 +294,12 @@ impl<'a> Settler<'a> {
         if reference.is_hole() {
             return Ok(());
         }
-        self.drop_if_owned(reference, first);
         if level == 0 {
             self.mapped -= 1;
+            self.let_go(reference, first);
             return Ok(());
         }
+        self.drop_if_owned(reference, first);
         let span = 1u64 << ((level - 1) * self.nodes.fanout_bits());
         let node = self.node(reference)?;
         for (at, &child) in node.iter().enumerate() {

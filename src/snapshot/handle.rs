@@ -156,6 +156,16 @@ impl Snapshot {
         mapped.ok()?.map(|blocks| blocks * block_size)
     }
 
+    /// Bytes of the blocks that it alone refers to: what deleting it would free. `None` while that is being counted.
+    pub fn exclusive_bytes(&self) -> Option<u64> {
+        let block_size = u64::from(self.shared.block_size());
+        let alone = self.record(|state, record| {
+            let count = |id: &VersionId| state.catalog.versions.get(id)?.exclusive;
+            record.versions.iter().map(count).sum::<Option<u64>>()
+        });
+        alone.ok()?.map(|blocks| blocks * block_size)
+    }
+
     /// The disks that it holds, by id.
     pub fn disks(&self) -> Vec<SnapshotDisk> {
         let versions = self.record(|_, record| record.versions.clone()).unwrap_or_default();

@@ -7,7 +7,7 @@ use crate::catalog::{check_description, check_labels, check_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Event, SnapshotKind, SnapshotMarks, SnapshotRecord};
 use crate::limits::DISKS_PER_SERVER_MAX;
-use crate::store::{NextIds, Purpose, Server, State, Store, new_identity, protected};
+use crate::store::{Freed, NextIds, Purpose, Server, State, Store, new_identity, protected};
 use crate::units::{DiskId, ServerId, SnapshotId, index};
 
 impl Store {
@@ -25,6 +25,15 @@ impl Store {
     pub fn snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
         self.shared.state().snapshot(id)?;
         Ok(Snapshot::new(&self.shared, id))
+    }
+
+    /// What deleting these snapshots would free, all together. It takes a checkpoint, and as long as what differs
+    /// between them and their neighbours is.
+    ///
+    /// # Errors
+    /// `NotFound`, `Protected`, `Corrupt` if an extent node fails its seal, `Io`.
+    pub fn would_free(&self, ids: &[SnapshotId]) -> Result<Freed> {
+        self.shared.would_free(ids)
     }
 
     /// Deletes a snapshot. It is gone from all listings when this returns; the collector frees what

@@ -7,13 +7,13 @@ use super::engine::Engine;
 use super::head::Head;
 use super::state::State;
 use super::statistics::Counters;
-use crate::catalog::Catalog;
-use crate::commit::{Checkpointer, Committed, Flushed, Frozen, Lead, Taken, Target, Unit};
+use crate::catalog::{Catalog, Child};
+use crate::commit::{Checkpointer, Committed, Flushed, Frozen, Lead, Taken, Tally, Target, Unit};
 use crate::error::Result;
 use crate::extent::{DeltaTree, Footprint, Foundation, Limit, View};
 use crate::format::{CatalogKey, CatalogRecord, Root};
-use crate::units::{VersionId, wide};
-use std::collections::HashMap;
+use crate::units::{Epoch, VersionId, wide};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -85,9 +85,11 @@ impl Engine {
         let mut guard = self.state.write();
         let state = &mut *guard;
         let mut settling = Vec::new();
-        let mut units = freeze_versions(state, &mut settling);
+        let mut disturbed = HashSet::new();
+        let mut units = freeze_versions(state, &mut settling, &mut disturbed);
         for head in std::mem::take(&mut *self.touched.lock()) {
-            self.freeze_head(state, &head, &mut units, &mut settling);
+            let unit = self.freeze_head(state, &head, &mut settling, &mut disturbed);
+            units.extend(unit);
         }
         let footprint = Footprint {
             nodes: self.dirty_nodes.load(Ordering::Relaxed),
@@ -120,15 +122,15 @@ impl Engine {
         &self,
         state: &mut State,
         head: &Arc<Head>,
-        units: &mut Vec<Unit>,
         settling: &mut Vec<(Target, Arc<Foundation>)>,
-    ) {
+        disturbed: &mut HashSet<VersionId>,
+    ) -> Option<Unit> {
         let mut guard = head.state.write();
         let own = &mut *guard;
         own.is_touched = false;
         self.close_run(own);
-        let Some(record) = state.catalog.disks.get(&head.id).filter(|_| !own.is_gone) else { return };
-        let (parent, birth) = (record.parent, record.birth);
+        let record = state.catalog.disks.get(&head.id).filter(|_| !own.is_gone)?;
+        let (parent, birth, known) = (record.parent, record.birth, record.shared);
         let base = own.view.foundation.root().expect("the checkpoint before this one is published");
         let empty = DeltaTree::new(own.view.delta.height(), state.fanout_bits);
         let delta = std::mem::replace(&mut own.view.delta, empty);
@@ -139,7 +141,9 @@ impl Engine {
         }
         state.catalog.touch(CatalogKey::Disk(head.id));
         let target = Target::Head(head.id);
-        units.push(unit(state, target, parent, birth, (view, base)));
+        let shared = shared_of_base(state, parent, base, known);
+        let unit = unit(state, (target, parent, birth), (view, base), disturbed);
+        Some(Unit { shared, ..unit })
     }
 
     /// The checkpoint is durable: everybody sees its trees from now on, and what it dropped may go.
@@ -152,6 +156,9 @@ impl Engine {
             let roots: HashMap<Target, Root> = committed.roots.into_iter().collect();
             for (target, foundation) in settling {
                 foundation.settle(roots[&target]);
+            }
+            for tally in &committed.tallies {
+                note_tally(&mut state.catalog, tally);
             }
             for garbage in committed.garbage {
                 state.catalog.garbage.insert(garbage.id, garbage);
@@ -184,16 +191,21 @@ fn settle_record(state: &mut State, target: Target, root: Root) {
 
 /// Units for all versions that are not settled, from the oldest on. A head that takes over such a version while
 /// the checkpoint is under way shares its foundation, and sees it settled with all others.
-fn freeze_versions(state: &mut State, settling: &mut Vec<(Target, Arc<Foundation>)>) -> Vec<Unit> {
+fn freeze_versions(
+    state: &mut State,
+    settling: &mut Vec<(Target, Arc<Foundation>)>,
+    disturbed: &mut HashSet<VersionId>,
+) -> Vec<Unit> {
     let mut ids: Vec<VersionId> = state.unsettled.keys().copied().collect();
     ids.sort_by_key(|id| (state.catalog.epoch_of(Some(*id)), *id));
-    ids.iter().filter_map(|id| freeze_version(state, *id, settling)).collect()
+    ids.iter().filter_map(|id| freeze_version(state, *id, settling, disturbed)).collect()
 }
 
 fn freeze_version(
     state: &mut State,
     id: VersionId,
     settling: &mut Vec<(Target, Arc<Foundation>)>,
+    disturbed: &mut HashSet<VersionId>,
 ) -> Option<Unit> {
     let version = state.catalog.versions.get(&id)?;
     let (parent, birth) = (version.parent, version.birth);
@@ -204,17 +216,44 @@ fn freeze_version(
     let below = Foundation::settling(own.delta.clone(), base);
     settling.push((Target::Version(id), below.clone()));
     let view = std::mem::replace(own, View { foundation: below, delta: empty });
-    Some(Unit { is_abandoned, ..unit(state, Target::Version(id), parent, birth, (view, base)) })
+    let whose = (Target::Version(id), parent, birth);
+    if is_abandoned {
+        return Some(Unit { is_abandoned, ..unit_alone(state, whose, (view, base)) });
+    }
+    Some(unit(state, whose, (view, base), disturbed))
 }
 
+/// How many references of a head's tree somebody else holds, where that is known.
+fn shared_of_base(state: &State, parent: Option<VersionId>, base: Root, known: Option<u64>) -> Option<u64> {
+    let Some(parent) = parent else { return Some(0) };
+    let version = state.catalog.versions.get(&parent)?;
+    let is_its_tree = version.root.reference == base.reference && !state.unsettled.contains_key(&parent);
+    match version.snapshot {
+        None => None,
+        Some(_) if is_its_tree => Some(version.root.mapped),
+        Some(_) => known,
+    }
+}
+
+/// A unit, and what it means for the counts around it if it changes anything.
 fn unit(
+    state: &mut State,
+    whose: (Target, Option<VersionId>, Epoch),
+    what: (View, Root),
+    disturbed: &mut HashSet<VersionId>,
+) -> Unit {
+    let parent = whose.1.filter(|_| !what.0.delta.is_empty());
+    let watch = parent.and_then(|parent| state.catalog.watch(parent, disturbed));
+    Unit { watch, ..unit_alone(state, whose, what) }
+}
+
+fn unit_alone(
     state: &State,
-    target: Target,
-    parent: Option<VersionId>,
-    birth: crate::units::Epoch,
+    (target, parent, birth): (Target, Option<VersionId>, Epoch),
     (View { foundation, delta }, base): (View, Root),
 ) -> Unit {
     let (below, above, split) = state.catalog.limits_below(parent);
+    let shown = parent.and_then(|parent| state.catalog.versions.get(&parent)?.snapshot);
     Unit {
         target,
         parent,
@@ -224,5 +263,21 @@ fn unit(
         base,
         delta,
         is_abandoned: false,
+        watch: None,
+        shared: None,
+        is_parent_shown: shown.is_some(),
+    }
+}
+
+/// Enters what a checkpoint says of sizes, as far as nothing happened since it was frozen that it does not know of.
+fn note_tally(catalog: &mut Catalog, tally: &Tally) {
+    if let Some((parent, left)) = tally.left_to {
+        match left {
+            Some(more) if catalog.still_adds(parent) => catalog.add_count(Child::Version(parent), more),
+            _ => catalog.forget_count(Child::Version(parent)),
+        }
+    }
+    if let Target::Head(id) = tally.target {
+        catalog.note_shared(id, tally.birth, tally.shared, tally.lost);
     }
 }

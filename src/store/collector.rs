@@ -4,12 +4,12 @@
 //! far it came, become durable together with the next checkpoint.
 
 use super::engine::Engine;
+use super::sizes::settled_root;
 use super::state::State;
 use super::statistics::Counters;
-use crate::catalog::Child;
 use crate::commit::Checkpointer;
 use crate::error::Result;
-use crate::extent::{Footprint, Foundation, Limit, Reaped, Reaper, Victim, View};
+use crate::extent::{Footprint, Limit, Reaped, Reaper, Victim};
 use crate::format::{CatalogKey, CatalogRecord, Collection, CollectionMode, Garbage, Reference, Root};
 use crate::limits::COLLECT_STEP_BLOCKS;
 use crate::units::{DiskBlock, VersionId, wide};
@@ -29,11 +29,19 @@ impl Engine {
     pub(crate) fn collect(&self) -> Result<()> {
         self.check_writable()?;
         let mut checkpointer = self.maintenance.lock();
+        {
+            let catalog = &mut self.state.write().catalog;
+            for victim in catalog.lineage.queue.clone() {
+                catalog.trim_again(victim);
+            }
+        }
         self.checkpoint_with(&mut checkpointer, false)?;
         while self.collect_some(&mut checkpointer)? {
             self.checkpoint_with(&mut checkpointer, false)?;
         }
-        self.checkpoint_with(&mut checkpointer, false)
+        self.checkpoint_with(&mut checkpointer, false)?;
+        drop(checkpointer);
+        self.count_sizes(|| Ok(false))
     }
 
     /// Runs collector steps until a checkpoint is worth while. Whether anything was done.
@@ -166,15 +174,4 @@ fn begin(state: &State) -> Option<Collection> {
             cursor: DiskBlock(0),
         })
     })
-}
-
-/// The tree that the last checkpoint left of a child.
-fn settled_root(state: &State, child: Child) -> Option<Root> {
-    match child {
-        Child::Head(id) => state.heads.get(&id)?.state.read().view.foundation.root(),
-        Child::Version(id) => match state.unsettled.get(&id) {
-            Some(View { foundation, .. }) => Foundation::root(foundation),
-            None => Some(state.catalog.versions.get(&id)?.root),
-        },
-    }
 }

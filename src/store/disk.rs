@@ -9,6 +9,7 @@ use super::head::Head;
 use super::open::Shared;
 use super::read::Source;
 use super::server::{check_size, refuse_bytes};
+use super::sizes::Space;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Event, WhenFull};
 use crate::units::{DiskId, ServerId, SnapshotId};
@@ -204,6 +205,18 @@ impl Disk {
             Ok(Event::MarkDisk { id: self.id(), when_full })
         })?;
         Ok(())
+    }
+
+    /// What it refers to, and what nobody else does, as of the last checkpoint; `None` once it was deleted.
+    pub fn space(&self) -> Option<Space> {
+        let state = self.shared.state.read();
+        let record = state.disk(self.id()).ok()?;
+        let block_size = u64::from(self.shared.block_size());
+        let alone = record.shared.and_then(|shared| record.root.mapped.checked_sub(shared));
+        Some(Space {
+            referenced_bytes: record.root.mapped * block_size,
+            exclusive_bytes: alone.map(|blocks| blocks * block_size),
+        })
     }
 
     /// The disk as `std::io::{Read, Write, Seek}`.

@@ -47,6 +47,8 @@ pub(crate) struct Engine {
     /// Those that the checkpoint under way is writing.
     pub(super) frozen_records: AtomicU64,
     pub(super) maintenance: Mutex<Checkpointer>,
+    /// Held by whoever counts sizes.
+    pub(super) census: Mutex<()>,
     pub(super) growth: Mutex<()>,
     pub(super) halted: Mutex<Option<Error>>,
     pub(super) is_halted: AtomicBool,

@@ -76,6 +76,14 @@ impl Signal {
         (!state.must_stop).then_some(wanted)
     }
 
+    fn must_stop(&self) -> bool {
+        self.state.lock().must_stop
+    }
+
+    fn take_checkpoint(&self) -> bool {
+        std::mem::take(&mut self.state.lock().wants_checkpoint)
+    }
+
     fn is_checkpoint_wanted(&self) -> bool {
         let state = self.state.lock();
         state.wants_checkpoint || state.must_stop
@@ -126,7 +134,20 @@ impl Engine {
         while !self.signal.is_checkpoint_wanted() && self.collect_some(&mut checkpointer)? {
             self.checkpoint_with(&mut checkpointer, false)?;
         }
-        Ok(())
+        drop(checkpointer);
+        self.count_sizes(|| self.pause_to_checkpoint())
+    }
+
+    /// Runs the checkpoint that somebody waits for. Whether the thread must stop.
+    fn pause_to_checkpoint(&self) -> Result<bool> {
+        if self.signal.must_stop() {
+            return Ok(true);
+        }
+        if self.signal.take_checkpoint() {
+            let mut checkpointer = self.maintenance.lock();
+            self.checkpoint_with(&mut checkpointer, false)?;
+        }
+        Ok(false)
     }
 }
 

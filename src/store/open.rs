@@ -427,6 +427,7 @@ impl Parts {
             dirty_records: AtomicU64::new(0),
             frozen_records: AtomicU64::new(0),
             maintenance: Mutex::new(checkpointer),
+            census: Mutex::new(()),
             growth: Mutex::new(()),
             halted: Mutex::new(None),
             is_halted: AtomicBool::new(false),

@@ -5,6 +5,7 @@
 use super::blocks::Purpose;
 use super::disk::Disk;
 use super::open::{Shared, Store};
+use super::sizes::Space;
 use super::state::State;
 use crate::catalog::{check_labels, check_name};
 use crate::error::{Error, ErrorKind, Result};
@@ -324,6 +325,15 @@ impl Server {
             Ok(Event::MarkServer { id: self.id, marks })
         })?;
         Ok(())
+    }
+
+    /// What its disks refer to, and what nobody else does, as of the last checkpoint.
+    pub fn space(&self) -> Space {
+        let none = Space { exclusive_bytes: Some(0), ..Space::default() };
+        self.disks().iter().filter_map(Disk::space).fold(none, |all, one| Space {
+            referenced_bytes: all.referenced_bytes + one.referenced_bytes,
+            exclusive_bytes: all.exclusive_bytes.zip(one.exclusive_bytes).map(|(all, one)| all + one),
+        })
     }
 
     /// How many disks it has.

@@ -5,9 +5,9 @@ use super::shape::Shape;
 use super::story::Story;
 use super::verb::{Dice, Verb};
 use super::view::observe;
-use cowblk::check_device;
 use cowblk::device::sim::{SimDevice, Survival};
 use cowblk::{ErrorKind, Store};
+use cowblk::{check_device, recount_sizes};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -52,6 +52,8 @@ impl Judge<'_> {
         if nth.is_multiple_of(8) {
             let report = check_device(&device).expect("a crashed store can be checked");
             assert!(report.is_clean(), "unopened after a crash: {:?}", report.findings);
+            let sizes = recount_sizes(&device).expect("sizes can be recounted");
+            assert!(sizes.is_clean(), "sizes after a crash: {:?}", sizes.findings);
         }
         let left = device.fork();
         let recorder = Recorder::new(device);
@@ -135,6 +137,7 @@ impl Judge<'_> {
             "going on after a crash:\n    {}",
             view.difference(&model.view())
         );
+        compare_sizes(store, &recorder.device, dice);
         for server in store.servers() {
             store.delete_server(server.id()).expect("a server can be deleted after a crash");
         }
@@ -147,4 +150,39 @@ impl Judge<'_> {
             "something is left of nothing: {status:?}, {report:?}"
         );
     }
+}
+
+/// Everything is counted once the collector is done, the counts are what a recount gives, and deleting any set of
+/// snapshots frees the data that it was said to free.
+fn compare_sizes(store: &Store, device: &SimDevice, dice: &mut Dice) {
+    if store.collect().is_err() {
+        return; // full: the histories see to that
+    }
+    let snapshots: Vec<_> = store.servers().iter().flat_map(cowblk::Server::snapshots).collect();
+    let block_size = u64::from(store.status().block_size);
+    for snapshot in &snapshots {
+        let said = snapshot.exclusive_bytes().expect("everything is counted");
+        let alone = store.would_free(&[snapshot.id()]).expect("a snapshot can be looked at");
+        assert_eq!(said, alone.data_bytes, "what {} alone holds", snapshot.name());
+    }
+    for server in store.servers() {
+        assert!(server.space().exclusive_bytes.is_some(), "everything is counted");
+    }
+    store.checkpoint().expect("a checkpoint");
+    let sizes = recount_sizes(device).expect("sizes can be recounted");
+    assert!(sizes.is_clean(), "sizes: {:?}", sizes.findings);
+
+    let set: Vec<_> = snapshots.iter().map(cowblk::Snapshot::id).filter(|_| dice.one_in(2)).collect();
+    let said = store.would_free(&set).expect("a set of snapshots can be looked at").data_bytes / block_size;
+    let references = |when: &str| {
+        let report = check_device(device).expect("a store can be checked");
+        assert!(report.is_clean(), "{when}: {:?}", report.findings);
+        report.data_blocks_mapped
+    };
+    let before = references("before deleting a set");
+    for id in set {
+        store.delete_snapshot(id).expect("a snapshot can be deleted");
+    }
+    store.collect().expect("what was deleted can be collected");
+    assert_eq!(before - references("after deleting a set"), said, "data blocks that deleting a set freed");
 }

@@ -1,7 +1,7 @@
 //! `cowblk snapshot`: create, list, show, restore, delete; exports live in `transfer`, the tree in `tree`.
 
 use clap::Subcommand;
-use cowblk::Snapshot;
+use cowblk::{Freed, Server, Snapshot, SnapshotId};
 use serde::Serialize;
 
 use crate::args::SnapshotPath;
@@ -61,7 +61,7 @@ What the disks held before is kept as an automatic snapshot until the next resto
     },
     /// Delete snapshots and give back the blocks that nothing else holds
     #[command(
-        after_help = "Examples:\n  cowblk --store pool.cow snapshot delete web-1 before-upgrade\n  cowblk --store pool.cow snapshot delete web-1 monday tuesday 17"
+        after_help = "Examples:\n  cowblk --store pool.cow snapshot delete web-1 before-upgrade\n  cowblk --store pool.cow snapshot delete web-1 monday tuesday 17\n  cowblk --store pool.cow snapshot delete --dry-run web-1 monday tuesday"
     )]
     Delete {
         /// The server's name
@@ -69,6 +69,9 @@ What the disks held before is kept as an automatic snapshot until the next resto
         /// Names or ids; if one does not exist, none is deleted
         #[arg(required = true, value_name = "SNAPSHOT")]
         snapshots: Vec<String>,
+        /// Delete nothing; say what deleting them all would free
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Copy a disk as it was at a snapshot into a raw image
     #[command(after_help = transfer::EXPORT_AFTER_HELP)]
@@ -88,7 +91,8 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<(), Failure> {
         Command::List { server, tree: false } => list(session, server.as_deref()),
         Command::Show { server, snapshot } => show(session, &server, &snapshot),
         Command::Restore { server, snapshot } => restore(session, &server, &snapshot),
-        Command::Delete { server, snapshots } => delete(session, &server, &snapshots),
+        Command::Delete { server, snapshots, dry_run: true } => would_free(session, &server, &snapshots),
+        Command::Delete { server, snapshots, dry_run: false } => delete(session, &server, &snapshots),
         Command::Export { disk, arguments } => transfer::export_snapshot(session, &disk, &arguments),
     }
 }
@@ -101,6 +105,7 @@ pub(crate) fn table(views: &[SnapshotView]) -> Table {
         Column::Left("SNAPSHOT"),
         Column::Left("STATUS"),
         Column::Right("SIZE"),
+        Column::Right("ALONE"),
         Column::Right("PARENT"),
         Column::Left("CREATED"),
         Column::Left("DESCRIPTION"),
@@ -112,6 +117,7 @@ pub(crate) fn table(views: &[SnapshotView]) -> Table {
             view.title().to_owned(),
             view.status.to_owned(),
             human_or_dash(view.size_bytes),
+            human_or_dash(view.exclusive_bytes),
             view.parent.map_or_else(|| "-".into(), |id| id.to_string()),
             view.created_at.clone(),
             view.description.clone(),
@@ -149,13 +155,14 @@ fn show(session: &Session, server: &str, name: &str) -> Result<(), Failure> {
 
 fn details(view: &SnapshotView) -> String {
     let mut text = format!(
-        "snapshot {} of {} (id {}), created {}, {}, size {}\n",
+        "snapshot {} of {} (id {}), created {}, {}, size {}, of which it alone holds {}\n",
         view.title(),
         view.server.name,
         view.id,
         view.created_at,
         view.status.replace('_', " "),
-        human_or_dash(view.size_bytes)
+        human_or_dash(view.size_bytes),
+        human_or_dash(view.exclusive_bytes)
     );
     if !view.description.is_empty() {
         text = format!("{text}{}\n", printable(&view.description));
@@ -191,13 +198,44 @@ fn restore(session: &Session, server: &str, name: &str) -> Result<(), Failure> {
     session.output.item(&restored, &text)
 }
 
+/// Snapshots of a server by name or id, each once.
+fn named(server: &Server, names: &[String]) -> Result<Vec<Snapshot>, Failure> {
+    let mut snapshots: Vec<Snapshot> =
+        names.iter().map(|name| session::snapshot(server, name)).collect::<Result<_, _>>()?;
+    snapshots.sort_by_key(Snapshot::id);
+    snapshots.dedup_by_key(|snapshot| snapshot.id());
+    Ok(snapshots)
+}
+
+#[derive(Serialize)]
+struct WouldFree {
+    snapshots: Vec<SnapshotView>,
+    #[serde(flatten)]
+    freed: Freed,
+}
+
+fn would_free(session: &Session, server: &str, names: &[String]) -> Result<(), Failure> {
+    let would_free = session.read(|store| {
+        let server = session::server(store, server)?;
+        let snapshots = named(&server, names)?;
+        let ids: Vec<SnapshotId> = snapshots.iter().map(Snapshot::id).collect();
+        let owner = Owner::of(&server);
+        let views = snapshots.iter().map(|snapshot| SnapshotView::of(snapshot, &owner)).collect();
+        Ok(WouldFree { snapshots: views, freed: store.would_free(&ids)? })
+    })?;
+    let titles: Vec<_> = would_free.snapshots.iter().map(SnapshotView::title).collect();
+    let text = format!(
+        "deleting {} of {server} would free {} of data",
+        titles.join(", "),
+        human(would_free.freed.data_bytes)
+    );
+    session.output.item(&would_free, &text)
+}
+
 fn delete(session: &Session, server: &str, names: &[String]) -> Result<(), Failure> {
     let views = session.write(|store| {
         let server = session::server(store, server)?;
-        let mut snapshots: Vec<Snapshot> =
-            names.iter().map(|name| session::snapshot(&server, name)).collect::<Result<_, _>>()?;
-        snapshots.sort_by_key(Snapshot::id);
-        snapshots.dedup_by_key(|snapshot| snapshot.id());
+        let snapshots = named(&server, names)?;
         let owner = Owner::of(&server);
         let views: Vec<_> = snapshots.iter().map(|snapshot| SnapshotView::of(snapshot, &owner)).collect();
         snapshots.iter().try_for_each(|snapshot| store.delete_snapshot(snapshot.id()))?;

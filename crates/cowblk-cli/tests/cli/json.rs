@@ -61,6 +61,8 @@ fn a_snapshot_says_what_the_rest_api_says() {
         "created_at",
         "description",
         "disks",
+        "exclusive_bytes",
+        "exclusive_mb",
         "id",
         "kind",
         "name",
@@ -74,6 +76,7 @@ fn a_snapshot_says_what_the_rest_api_says() {
     assert_eq!(snapshot["kind"], "user");
     assert_eq!(snapshot["status"], "completed");
     assert_eq!(snapshot["size_mb"], 1);
+    assert_eq!(snapshot["exclusive_bytes"], 0, "the disk holds all of it, too");
     assert_eq!(snapshot["description"], "before it");
     assert_eq!(snapshot["disks"][0]["name"], "vda");
     assert!(snapshot["parent"].is_null());

@@ -1,0 +1,188 @@
+//! Holders: who may hold the same references as a version or head, and whose counts are to be made anew.
+//!
+//! Floor 3. The holders of a reference are connected in the lineage. So whoever else holds it, one of those holds it that are
+//! reached over hidden versions alone: the points *around*.
+//!
+//! C4  A version's `exclusive` and a head's `shared` are what a full recount gives, as of the last checkpoint, or `None`.
+
+use super::lineage::Child;
+use super::records::Catalog;
+use crate::format::CatalogKey;
+use crate::units::{DiskId, Epoch, VersionId};
+use std::collections::HashSet;
+
+/// How a checkpoint takes account of what a head's or version's parent alone will hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Watch {
+    pub(crate) parent: VersionId,
+    /// References that were born after this are the parent's own.
+    pub(crate) inherited_after: Epoch,
+}
+
+/// Who is around some points.
+#[derive(Default)]
+pub(crate) struct Around {
+    pub(crate) found: Vec<Child>,
+    /// Shown versions that were passed.
+    pub(crate) passed: Vec<VersionId>,
+}
+
+impl Catalog {
+    /// The shown versions and heads around some points, reached over versions that are hidden; and those shown ones
+    /// that `passes` says are to be passed, too.
+    pub(crate) fn around(&self, points: &[Child], passes: impl Fn(VersionId) -> bool) -> Around {
+        let mut around = Around::default();
+        let (mut seen, mut ways) = (points.iter().copied().collect::<HashSet<_>>(), points.to_vec());
+        while let Some(at) = ways.pop() {
+            for next in self.neighbours(at) {
+                if !seen.insert(next) {
+                    continue;
+                }
+                match next {
+                    Child::Version(id) if self.is_hidden(id) => ways.push(next),
+                    Child::Version(id) if passes(id) => {
+                        around.passed.push(id);
+                        ways.push(next);
+                    }
+                    _ => around.found.push(next),
+                }
+            }
+        }
+        around
+    }
+
+    fn neighbours(&self, point: Child) -> Vec<Child> {
+        let (parent, mut next) = match point {
+            Child::Head(id) => (self.disks.get(&id).and_then(|disk| disk.parent), Vec::new()),
+            Child::Version(id) => {
+                (self.versions.get(&id).and_then(|version| version.parent), self.lineage.children(id))
+            }
+        };
+        next.extend(parent.map(Child::Version));
+        next
+    }
+
+    fn is_hidden(&self, id: VersionId) -> bool {
+        self.versions.get(&id).is_some_and(|version| version.snapshot.is_none())
+    }
+
+    /// Somebody at these points let go of references: what others hold alone is to be counted anew.
+    pub(crate) fn disturb(&mut self, points: &[Child]) {
+        for other in self.around(points, |_| false).found {
+            self.forget_count(other);
+        }
+    }
+
+    /// A version or head is to be counted anew; a version together with the others of its snapshot.
+    pub(crate) fn forget_count(&mut self, point: Child) {
+        let snapshot = match point {
+            Child::Version(id) => self.versions.get(&id).and_then(|version| version.snapshot),
+            Child::Head(_) => None,
+        };
+        self.forget_one(point);
+        let beside = snapshot.and_then(|id| self.snapshots.get(&id)).map(|record| record.versions.clone());
+        for other in beside.into_iter().flatten().map(Child::Version).filter(|other| *other != point) {
+            self.forget_one(other);
+        }
+    }
+
+    fn forget_one(&mut self, point: Child) {
+        let had_one = match point {
+            Child::Version(id) => self.versions.get_mut(&id).and_then(|version| version.exclusive.take()),
+            Child::Head(id) => self.disks.get_mut(&id).and_then(|disk| disk.shared.take()),
+        };
+        if had_one.is_some() {
+            self.touch(match point {
+                Child::Version(id) => CatalogKey::Version(id),
+                Child::Head(id) => CatalogKey::Disk(id),
+            });
+        }
+        self.uncounted.insert(point);
+        if self.counting == Some(point) {
+            self.counting = None;
+        }
+    }
+
+    /// Notes a count that was made.
+    pub(crate) fn set_count(&mut self, point: Child, count: u64) {
+        self.uncounted.remove(&point);
+        match point {
+            Child::Version(id) => {
+                if let Some(version) = self.versions.get_mut(&id) {
+                    version.exclusive = Some(count);
+                    self.touch(CatalogKey::Version(id));
+                }
+            }
+            Child::Head(id) => {
+                if let Some(disk) = self.disks.get_mut(&id) {
+                    disk.shared = Some(count);
+                    self.touch(CatalogKey::Disk(id));
+                }
+            }
+        }
+    }
+
+    /// A child of `parent` let go of references of it, or went.
+    pub(super) fn let_go(&mut self, parent: VersionId) {
+        if self.is_hidden(parent) {
+            self.disturb(&[Child::Version(parent)]);
+        } else {
+            self.forget_count(Child::Version(parent));
+        }
+    }
+
+    /// What a checkpoint that settles a child of `parent` can add up. Where it is more than adding, the counts
+    /// around are forgotten, once for all children.
+    pub(crate) fn watch(&mut self, parent: VersionId, disturbed: &mut HashSet<VersionId>) -> Option<Watch> {
+        let version = self.versions.get(&parent)?;
+        let above = version.parent;
+        let is_shown = version.snapshot.is_some();
+        let can_add = is_shown
+            && self.lineage.child_count(parent) == 1
+            && above.is_none_or(|above| !self.is_hidden(above));
+        if can_add {
+            let is_counted = version.exclusive.is_some() || self.counting == Some(Child::Version(parent));
+            if is_counted {
+                self.touch(CatalogKey::Version(parent));
+            }
+            return is_counted.then(|| Watch { parent, inherited_after: self.epoch_of(above) });
+        }
+        if disturbed.insert(parent) {
+            self.let_go(parent);
+        }
+        None
+    }
+
+    /// Whether what a checkpoint added up for `parent` still tells all.
+    pub(crate) fn still_adds(&self, parent: VersionId) -> bool {
+        self.lineage.child_count(parent) == 1 && !self.is_hidden(parent)
+    }
+
+    /// A version alone holds so many more references than before.
+    pub(crate) fn add_count(&mut self, point: Child, more: u64) {
+        let Child::Version(id) = point else { return };
+        match self.versions.get_mut(&id).map(|version| &mut version.exclusive) {
+            Some(Some(exclusive)) => *exclusive += more,
+            _ if self.counting == Some(point) => self.counted_since += more,
+            _ => {}
+        }
+    }
+
+    /// A checkpoint settled a head that stamped `birth` then: how many of its references somebody else holds, and how many
+    /// of those it let go of.
+    pub(crate) fn note_shared(&mut self, id: DiskId, birth: Epoch, shared: Option<u64>, lost: Option<u64>) {
+        let point = Child::Head(id);
+        let Some(disk) = self.disks.get_mut(&id).filter(|disk| disk.birth == birth) else { return };
+        if !self.uncounted.contains(&point) {
+            disk.shared = shared;
+            if shared.is_none() {
+                self.uncounted.insert(point);
+            }
+        } else if self.counting == Some(point) {
+            match lost {
+                Some(lost) => self.counted_since += lost,
+                None => self.counting = None,
+            }
+        }
+    }
+}

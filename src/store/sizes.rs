@@ -1,0 +1,202 @@
+//! Sizes: what a disk or snapshot alone holds, and what deleting a set of snapshots would free.
+//!
+//! Floor 5. Checkpoints keep most counts by adding (C4). The others are counted here, over what differs between neighbours,
+//! in small steps, beside all traffic: the gate keeps the trees that are being walked.
+
+use super::engine::Engine;
+use super::state::State;
+use crate::catalog::Child;
+use crate::commit::Checkpointer;
+use crate::error::{Error, ErrorKind, Result};
+use crate::extent::{Census, Unheld};
+use crate::format::Root;
+use crate::limits::COLLECT_STEP_BLOCKS;
+use crate::units::{SnapshotId, VersionId};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+/// Free blocks below which counting makes way: it keeps freed blocks from being used again.
+const FREE_BLOCKS_TO_COUNT: u64 = 1024;
+
+/// What a disk or server refers to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Space {
+    /// Bytes of all blocks that it refers to.
+    pub referenced_bytes: u64,
+    /// Of those, what no snapshot and no other disk refers to: deleting the disk would free it. `None` while that is
+    /// being counted.
+    pub exclusive_bytes: Option<u64>,
+}
+
+impl Space {
+    /// Of the referenced bytes, what somebody else refers to, too.
+    pub fn shared_bytes(&self) -> Option<u64> {
+        self.exclusive_bytes.map(|exclusive| self.referenced_bytes.saturating_sub(exclusive))
+    }
+}
+
+/// What deleting would free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Freed {
+    /// Bytes of data blocks.
+    pub data_bytes: u64,
+    /// Bytes of extent nodes, at most.
+    pub metadata_bytes: u64,
+}
+
+/// A count under way.
+struct Counting {
+    point: Child,
+    census: Census,
+    mapped: u64,
+}
+
+impl Engine {
+    /// Counts what is to be counted, until nothing is left, or the store has something more urgent to do, as `pause` says.
+    pub(super) fn count_sizes(&self, mut pause: impl FnMut() -> Result<bool>) -> Result<()> {
+        let Some(_only) = self.census.try_lock() else { return Ok(()) };
+        while self.has_room_to_count() {
+            let guard = self.gate.enter();
+            let Some(mut counting) = self.begin_count() else { return Ok(()) };
+            let counted = loop {
+                match counting.census.step(&self.nodes, COLLECT_STEP_BLOCKS) {
+                    Ok(true) => break true,
+                    Ok(false) => {}
+                    Err(error) if error.kind() == ErrorKind::Corrupt => {
+                        // A scrub tells where; the count stays unknown.
+                        self.state.write().catalog.uncounted.remove(&counting.point);
+                        break false;
+                    }
+                    Err(error) => return Err(error),
+                }
+                if pause()? {
+                    self.state.write().catalog.counting = None;
+                    return Ok(());
+                }
+                let is_void = self.state.read().catalog.counting != Some(counting.point);
+                if is_void || !self.has_room_to_count() {
+                    break false;
+                }
+            };
+            self.end_count(&counting, counted);
+            drop(guard);
+            if pause()? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn has_room_to_count(&self) -> bool {
+        !self.gate.holds_any() || self.free_hint.load(Ordering::Relaxed) > FREE_BLOCKS_TO_COUNT
+    }
+
+    fn begin_count(&self) -> Option<Counting> {
+        let _quiet = self.maintenance.lock();
+        let mut guard = self.state.write();
+        let state = &mut *guard;
+        let ready = |point: &Child| match point {
+            Child::Version(id) => !state.unsettled.contains_key(id),
+            Child::Head(_) => true,
+        };
+        let point = state.catalog.uncounted.iter().copied().find(ready)?;
+        let Some(own) = settled_root(state, point) else {
+            state.catalog.uncounted.remove(&point);
+            return None;
+        };
+        let beside = beside(state, point);
+        state.catalog.counting = Some(point);
+        state.catalog.counted_since = 0;
+        Some(Counting { point, mapped: own.mapped, census: Census::new(own, beside) })
+    }
+
+    fn end_count(&self, counting: &Counting, is_complete: bool) {
+        let catalog = &mut self.state.write().catalog;
+        if catalog.counting.take() != Some(counting.point) || !is_complete {
+            return;
+        }
+        let alone = counting.census.found.data;
+        let count = match counting.point {
+            Child::Version(_) => Some(alone + catalog.counted_since),
+            Child::Head(_) => {
+                counting.mapped.checked_sub(alone).and_then(|held| held.checked_sub(catalog.counted_since))
+            }
+        };
+        if let Some(count) = count {
+            catalog.set_count(counting.point, count);
+        }
+    }
+
+    /// What deleting these snapshots would free, all together. Everything before this call is taken into account.
+    pub(crate) fn would_free(&self, ids: &[SnapshotId]) -> Result<Freed> {
+        let guard = self.gate.enter();
+        let censuses = {
+            let mut checkpointer = self.maintenance.lock();
+            self.settle_for_sizes(&mut checkpointer)?;
+            plan_deletion(&self.state.read(), ids)?
+        };
+        let mut total = Unheld::default();
+        for census in censuses {
+            let found = census.run(&self.nodes)?;
+            total.data += found.data;
+            total.nodes += found.nodes;
+        }
+        drop(guard);
+        let block_size = u64::from(self.block_size());
+        Ok(Freed { data_bytes: total.data * block_size, metadata_bytes: total.nodes * block_size })
+    }
+
+    fn settle_for_sizes(&self, checkpointer: &mut Checkpointer) -> Result<()> {
+        if self.is_read_only || self.is_halted.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.checkpoint_with(checkpointer, false)
+    }
+}
+
+/// The censuses that add up to what deleting snapshots would free. What several of them hold counts for the first.
+fn plan_deletion(state: &State, ids: &[SnapshotId]) -> Result<Vec<Census>> {
+    let mut victims = BTreeSet::new();
+    for id in ids {
+        let record = state.snapshot(*id)?;
+        if record.marks.protected {
+            return Err(super::server::protected(&record.name, *id));
+        }
+        victims.extend(record.versions.iter().copied());
+    }
+    let unsettled = || Error::new(ErrorKind::Busy, "a snapshot is being settled; try again");
+    let census = |id: &VersionId| {
+        let own = settled_root(state, Child::Version(*id)).ok_or_else(unsettled)?;
+        let around = state.catalog.around(&[Child::Version(*id)], |other| victims.contains(&other));
+        let counted = around.passed.into_iter().filter(|other| other < id).map(Child::Version);
+        let beside = around.found.into_iter().chain(counted).filter_map(|point| settled_root(state, point));
+        Ok(Census::new(own, beside.collect()))
+    };
+    victims.iter().map(census).collect()
+}
+
+/// The trees that may hold what a point holds. For a version, those of its own snapshot count as one with it: what two of them
+/// hold counts for the first.
+fn beside(state: &State, point: Child) -> Vec<Root> {
+    let versions = match point {
+        Child::Head(_) => None,
+        Child::Version(id) => state.catalog.versions.get(&id).and_then(|version| version.snapshot),
+    };
+    let versions = versions.and_then(|id| state.catalog.snapshots.get(&id)).map(|record| &record.versions);
+    let is_own = |id: VersionId| versions.is_some_and(|versions| versions.contains(&id));
+    let around = state.catalog.around(&[point], is_own);
+    let counted = around.passed.into_iter().map(Child::Version).filter(|other| *other < point);
+    around.found.into_iter().chain(counted).filter_map(|other| settled_root(state, other)).collect()
+}
+
+/// The tree that the last checkpoint left of a head or version.
+pub(super) fn settled_root(state: &State, point: Child) -> Option<Root> {
+    match point {
+        Child::Head(id) => state.heads.get(&id)?.state.read().view.foundation.root(),
+        Child::Version(id) => match state.unsettled.get(&id) {
+            Some(view) => view.foundation.root(),
+            None => Some(state.catalog.versions.get(&id)?.root),
+        },
+    }
+}
