@@ -328,7 +328,7 @@ fn a_store_that_lost_a_zone_which_only_its_journal_knows_is_cut_short() {
     store.checkpoint().unwrap();
     let before = device.image().len();
     while device.image().len() == before {
-        disk.write_at(&[7; 16 << 12], store.stats().bytes_written % (280 * BLOCK)).unwrap();
+        disk.write_at(&vec![7; 16 << 12], store.stats().bytes_written % (280 * BLOCK)).unwrap();
         disk.flush().unwrap();
     }
     server.snapshot("later", "").unwrap(); // says that the growth was durable
