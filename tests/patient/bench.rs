@@ -231,15 +231,16 @@ impl<'a> Bench<'a> {
             Ok(failed) => format!("these are not read through it: {:?}", failed.difference(&through)),
             Err(difference) => difference,
         };
-        // The last batch that is damaged, and those behind it if they are damaged, too, look torn.
+        // The last batch looks torn if it is damaged; then the one before may, if it is damaged, too; and so on.
         let torn = self.batches(damaged);
         let back = (0..patient.before.len()).take_while(|nth| torn.contains(nth)).count();
         assert!(back > 0, "{what}: wrong data: {difference}");
-        let failed = self
-            .compare(store, &patient.before[back - 1], what)
-            .unwrap_or_else(|older| panic!("{what}: {difference}; nor is it older: {older}"));
+        let found =
+            (0..back).find_map(|nth| Some((nth, self.compare(store, &patient.before[nth], what).ok()?)));
+        let (oldest, failed) =
+            found.unwrap_or_else(|| panic!("{what}: {difference}; nor is it one of the last {back} states"));
         // Damage beside the journal's end is met where that state is read through it.
-        let is_torn = |range| self.batches(std::slice::from_ref(range)).iter().any(|nth| *nth < back);
+        let is_torn = |range| self.batches(std::slice::from_ref(range)).iter().any(|nth| *nth <= oldest);
         let is_beside = damaged.iter().any(|range| !is_torn(range));
         assert!(failed.is_empty() || is_beside, "{what}: the state before that flush is whole");
         Outcome::Torn
