@@ -11,7 +11,7 @@ pub enum Defect {
     Superblock,
     /// The superblock's numbers contradict one another or the device.
     Geometry,
-    /// The device is shorter than its superblock says.
+    /// The device is shorter than its checkpoint, or a journal batch that was durable, says.
     Truncated,
     /// The checkpoint record's seal does not match, or its numbers are impossible.
     Checkpoint,

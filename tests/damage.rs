@@ -9,7 +9,7 @@
 mod model;
 
 use cowblk::device::sim::{Fault, Faults, SimDevice, Survival, When};
-use cowblk::{Error, ErrorKind, Store, check_device};
+use cowblk::{Defect, Error, ErrorKind, Store, check_device};
 use model::{BLOCK, Dice, Model, Shape, Story, Verb, damage_of, observe};
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ fn examine(patient: &Patient, image: &[u8], what: &str, dice: &mut Dice, finding
                 assert_defect(error, what);
             }
             // The auditor does not read data: only what leads to it must be sound.
-            let is_data = unreadable.iter().all(|error| error.defect() == Some(cowblk::Defect::Data));
+            let is_data = unreadable.iter().all(|error| error.defect() == Some(Defect::Data));
             assert!(is_found || is_data, "{what}: the auditor is content, but {unreadable:?}");
             if unreadable.is_empty() {
                 findings.harmless += 1;
@@ -315,4 +315,36 @@ fn a_device_that_lies_is_found_out_before_wrong_data_is_handed_out() {
         }
     }
     println!("{runs} runs on a device that lies");
+}
+
+/// A store had grown, and the batch that said so was durable. Then the file lost its end: opening for writing made it
+/// as long as before without a word, and opening for reading met the end of the file only where something was read.
+#[test]
+fn a_store_that_lost_a_zone_which_only_its_journal_knows_is_cut_short() {
+    let device = SimDevice::new(0, 1);
+    let store = Store::create_on(Arc::new(device.clone()), SHAPE.options()).unwrap();
+    let server = store.create_server("s").unwrap();
+    let disk = server.create_disk("d", 300 * BLOCK).unwrap();
+    store.checkpoint().unwrap();
+    let before = device.image().len();
+    while device.image().len() == before {
+        disk.write_at(&vec![7; 16 << 12], store.stats().bytes_written % (280 * BLOCK)).unwrap();
+        disk.flush().unwrap();
+    }
+    server.snapshot("later", "").unwrap(); // says that the growth was durable
+    device.cut_power();
+    let image = device.crash(&Survival::Everything).image();
+    for device in
+        [SimDevice::from_image(&image[..before], 1), SimDevice::from_image(&image[..before], 1).read_only()]
+    {
+        let report = check_device(&device).unwrap();
+        assert!(
+            report.findings.iter().any(|found| found.defect == Defect::Truncated),
+            "{:?}",
+            report.findings
+        );
+        let error = Store::open_on(Arc::new(device.clone()), SHAPE.options()).unwrap_err();
+        assert_eq!(error.defect(), Some(Defect::Truncated), "{error}");
+        assert_eq!(device.image().len(), before, "what is left stays as it is");
+    }
 }

@@ -26,6 +26,7 @@ pub(super) fn check(
     let reader = Reader { device, geometry, superblock };
     let mut end = End { at: superblock.journal_offset.get(), sequence: superblock.journal_sequence.get() };
     let mut zones = zones;
+    let (mut grown, mut durable) = (Vec::new(), superblock.recovered.get());
     let mut left = geometry.journal_bytes();
     while let Some((batch, behind)) = reader.next(&end, left) {
         report.journal_batches += 1;
@@ -37,14 +38,40 @@ pub(super) fn check(
                 format!("batch {} says that it was durable itself", end.sequence),
             );
         }
+        durable = durable.max(batch.header.durable.get());
         match batch.records() {
             None => report.find(Defect::JournalRecord, format!("batch {} does not decode", end.sequence)),
-            Some(records) => verify(&records, geometry, (&mut zones, end.sequence), report),
+            Some(records) => {
+                verify(&records, geometry, (&mut zones, end.sequence), report);
+                grown.extend(zones.map(|zones| (end.sequence, zones)));
+            }
         }
         end = End { at: behind, sequence: end.sequence.saturating_add(1) };
     }
     if let Some(proof) = reader.proof(&end, left) {
         report.find(Defect::Journal, format!("batch {} at byte {}: {proof}", end.sequence, end.at));
+    }
+    grown.retain(|(sequence, _)| *sequence <= durable);
+    if let Some((sequence, zones)) = grown.last() {
+        verify_length(device, geometry, (*sequence, *zones), report);
+    }
+}
+
+/// A store was grown before the batch that says so was durable.
+fn verify_length(
+    device: &dyn Device,
+    geometry: &Geometry,
+    (sequence, zones): (u64, u64),
+    report: &mut CheckReport,
+) {
+    let has = device.len_bytes().unwrap_or(0);
+    if zones > geometry.zones_in(has)
+        && !report.findings.iter().any(|found| found.defect == Defect::Truncated)
+    {
+        report.find(
+            Defect::Truncated,
+            format!("{has} bytes; batch {sequence} was durable, and by then there were {zones} zones"),
+        );
     }
 }
 

@@ -29,6 +29,6 @@ pub(crate) use checkpoint::{
     CheckpointSpace, Checkpointer, Committed, Frozen, Tally, Target, Unit, read_catalog,
 };
 pub(crate) use journal::{Flushed, Journal, Lead, Taken, halted};
-pub(crate) use recovery::{Recovered, recover};
+pub(crate) use recovery::{Accepted, Recovered, recover};
 pub(crate) use runs::{Run, RunTable};
-pub(crate) use superblocks::{read_checkpoint, read_superblock, write_superblock};
+pub(crate) use superblocks::{check_length, read_checkpoint, read_superblock, write_superblock};

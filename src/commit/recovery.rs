@@ -16,6 +16,8 @@ use crate::units::{BlockNo, BlockRun, Sequence, index, wide};
 pub(crate) struct Recovered {
     /// In order.
     pub(crate) batches: Vec<Accepted>,
+    /// How many of them, from the first one on, are known to have been durable, and all that was done before them.
+    pub(crate) durable: usize,
     /// The number of the next batch to be written, and where it goes.
     pub(crate) next: Sequence,
     pub(crate) offset: u64,
@@ -45,7 +47,8 @@ pub(crate) fn recover(
     let reader = Reader { device, geometry, superblock };
     let first = Sequence(superblock.journal_sequence.get());
     let start = superblock.journal_offset.get();
-    let mut recovered = Recovered { batches: Vec::new(), next: first, offset: start, stale: Vec::new() };
+    let mut recovered =
+        Recovered { batches: Vec::new(), durable: 0, next: first, offset: start, stale: Vec::new() };
     if superblock.clean.get() == 1 {
         return Ok(recovered);
     }
@@ -78,6 +81,7 @@ pub(crate) fn recover(
             break;
         }
         recovered.batches.push(Accepted { batch, records });
+        recovered.durable += usize::from(sequence <= durable);
         recovered.next = Sequence(sequence.0 + 1);
         recovered.offset = end;
     }

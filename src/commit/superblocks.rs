@@ -142,16 +142,20 @@ pub(crate) fn read_checkpoint(
     if record.catalog_pages > device_bytes / u64::from(geometry.block_size()) {
         return Err(damaged("it has more catalog pages than the store has blocks"));
     }
-    let needed = geometry.length_bytes(record.zones);
-    if device_bytes < needed {
-        return Err(Error::corrupt(
-            Defect::Truncated,
-            format!(
-                "the store has {device_bytes} bytes and needs {needed}; bring back the missing end from a copy"
-            ),
-        ));
-    }
+    check_length(device, geometry.length_bytes(record.zones))?;
     Ok((record, run))
+}
+
+/// Refuses a store that lost its end: one that was durably longer.
+pub(crate) fn check_length(device: &dyn Device, needed: u64) -> Result<()> {
+    let has = device.len_bytes().map_err(|cause| Error::io("read the store's length", cause))?;
+    if has >= needed {
+        return Ok(());
+    }
+    Err(Error::corrupt(
+        Defect::Truncated,
+        format!("the store has {has} bytes and needs {needed}; bring back the missing end from a copy"),
+    ))
 }
 
 #[cfg(test)]

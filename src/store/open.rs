@@ -11,8 +11,8 @@ use super::state::State;
 use super::statistics::{Counters, Stats, Status};
 use crate::catalog::{Catalog, PageStore};
 use crate::commit::{
-    Checkpointer, Journal, Recovered, RunTable, read_catalog, read_checkpoint, read_superblock, recover,
-    write_superblock,
+    Checkpointer, Journal, Recovered, RunTable, check_length, read_catalog, read_checkpoint, read_superblock,
+    recover, write_superblock,
 };
 use crate::device::{Access, Device, FileDevice, Metered};
 use crate::error::{Error, ErrorKind, Result};
@@ -152,7 +152,8 @@ impl Store {
         };
         let parts = Parts { device, meter, geometry, options, superblock, record, record_run: None };
         let nodes = parts.nodes();
-        let recovered = Recovered { batches: Vec::new(), next: Sequence(1), offset: 0, stale: Vec::new() };
+        let recovered =
+            Recovered { batches: Vec::new(), durable: 0, next: Sequence(1), offset: 0, stale: Vec::new() };
         let engine =
             parts.assemble(nodes, (Root { height: 1, ..Root::default() }, Vec::new()), &recovered, zones)?;
         let mut checkpointer = engine.maintenance.lock();
@@ -171,7 +172,9 @@ impl Store {
         let (mut superblock, geometry) = read_superblock(&*device)?;
         let (record, run) = read_checkpoint(&*device, &geometry, &superblock)?;
         let recovered = recover(&*device, &geometry, &superblock)?;
-        let zones = zones_after(&recovered, record.zones)?;
+        let zones = zones_after(&recovered.batches, record.zones)?;
+        let durable_zones = zones_after(&recovered.batches[..recovered.durable], record.zones)?;
+        check_length(&*device, geometry.length_bytes(durable_zones))?;
         if !device.is_read_only() {
             begin_term(&*device, &geometry, &mut superblock, &recovered, zones)?;
         }

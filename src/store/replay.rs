@@ -5,7 +5,7 @@
 use super::engine::Engine;
 use super::head::Head;
 use super::verbs::Logging;
-use crate::commit::{Recovered, Run};
+use crate::commit::{Accepted, Recovered, Run};
 use crate::defect::Defect;
 use crate::error::{Error, Result};
 use crate::extent::Footprint;
@@ -15,15 +15,13 @@ use std::sync::Arc;
 
 /// How many zones the store has after the batches, which had `zones` at the checkpoint. A store grows by one
 /// zone at a time, so a journal cannot ask for more than it has events.
-pub(super) fn zones_after(recovered: &Recovered, zones: u64) -> Result<u64> {
-    recovered.batches.iter().flat_map(|accepted| &accepted.records).try_fold(zones, |zones, record| {
-        match record {
-            Record::Event(Event::Grow { zones: grown }) if *grown > zones + 1 => {
-                Err(impossible(format!("the store grows from {zones} to {grown} zones at once")))
-            }
-            Record::Event(Event::Grow { zones: grown }) => Ok(zones.max(*grown)),
-            _ => Ok(zones),
+pub(super) fn zones_after(batches: &[Accepted], zones: u64) -> Result<u64> {
+    batches.iter().flat_map(|accepted| &accepted.records).try_fold(zones, |zones, record| match record {
+        Record::Event(Event::Grow { zones: grown }) if *grown > zones + 1 => {
+            Err(impossible(format!("the store grows from {zones} to {grown} zones at once")))
         }
+        Record::Event(Event::Grow { zones: grown }) => Ok(zones.max(*grown)),
+        _ => Ok(zones),
     })
 }
 

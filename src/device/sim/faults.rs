@@ -26,8 +26,17 @@ pub enum Fault {
     DiscardError,
     /// Whatever the operation is, it fails (EIO) as it would by the fault of its own above.
     AnyError,
-    /// A write or a growth finds no space (ENOSPC); of a write, any first part may have arrived.
+    /// The length cannot be asked for (EIO). Asking is no operation: [`When::At`] and [`When::From`] mean the
+    /// questions before the operation of that number.
+    LengthError,
+    /// A write, a growth or a discard finds no space (ENOSPC); of a write, any first part may have arrived.
     NoSpace,
+    /// A write into a range that was discarded, and not written since, finds no space (ENOSPC): a file system gave
+    /// the range away. Any first part may have arrived. After a crash all such ranges count as discarded still.
+    NoSpaceInHoles,
+    /// A sync finds no space (ENOSPC), where a file system looks for it late; the writes before it are as volatile
+    /// as they were.
+    SyncNoSpace,
     /// The operation is interrupted (EINTR) before it had any effect.
     Interrupted,
     /// Less than the whole is transferred: a read ends as `UnexpectedEof`, a write as `WriteZero`.
@@ -56,13 +65,16 @@ impl Fault {
     pub fn fits(self, call: Call) -> bool {
         match self {
             Fault::ReadError | Fault::StaleRead | Fault::FlippedOnRead => matches!(call, Call::Read { .. }),
-            Fault::WriteError | Fault::LostWrite | Fault::MisdirectedWrite => {
+            Fault::WriteError | Fault::NoSpaceInHoles | Fault::LostWrite | Fault::MisdirectedWrite => {
                 matches!(call, Call::Write { .. })
             }
-            Fault::SyncError | Fault::SyncDropsWrites => matches!(call, Call::Sync),
+            Fault::SyncError | Fault::SyncNoSpace | Fault::SyncDropsWrites => matches!(call, Call::Sync),
+            Fault::LengthError => false,
             Fault::GrowError => matches!(call, Call::Grow { .. }),
             Fault::DiscardError => matches!(call, Call::Discard { .. }),
-            Fault::NoSpace => matches!(call, Call::Write { .. } | Call::Grow { .. }),
+            Fault::NoSpace => {
+                matches!(call, Call::Write { .. } | Call::Grow { .. } | Call::Discard { .. })
+            }
             Fault::ShortTransfer => matches!(call, Call::Read { .. } | Call::Write { .. }),
             Fault::AnyError | Fault::Interrupted | Fault::PowerCut | Fault::FlippedAtRest => true,
         }
@@ -78,7 +90,10 @@ impl fmt::Display for Fault {
             Fault::GrowError => "a growth error",
             Fault::DiscardError => "a discard error",
             Fault::AnyError => "an error",
+            Fault::LengthError => "an error asking for the length",
             Fault::NoSpace => "a lack of space",
+            Fault::NoSpaceInHoles => "a lack of space in holes",
+            Fault::SyncNoSpace => "a lack of space at a sync",
             Fault::Interrupted => "an interruption",
             Fault::ShortTransfer => "a short transfer",
             Fault::SyncDropsWrites => "a sync that drops writes",
@@ -149,18 +164,33 @@ impl Faults {
     pub(super) fn strike(&mut self, number: u64, call: Call, random: &mut Random) -> Struck {
         let mut struck = Struck::default();
         for rule in self.rules.iter_mut().filter(|rule| rule.fault.fits(call)) {
-            rule.fitting += 1;
-            let now = match rule.when {
-                When::At(at) => number == at,
-                When::From(first) => number >= first,
-                When::Nth(nth) => rule.fitting == nth,
-                When::OneIn(count) => random.one_in(count),
-            };
-            if now && !struck.by(rule.fault) {
+            if rule.strikes(number, random) && !struck.by(rule.fault) {
                 struck.0.push(rule.fault);
             }
         }
         struck
+    }
+
+    /// Whether a question for the length, before operation `number`, is struck.
+    pub(super) fn strike_length(&mut self, number: u64, random: &mut Random) -> bool {
+        let mut is_struck = false;
+        for rule in self.rules.iter_mut().filter(|rule| rule.fault == Fault::LengthError) {
+            is_struck |= rule.strikes(number, random); // each rule counts, whichever strikes
+        }
+        is_struck
+    }
+}
+
+impl Rule {
+    /// An operation that the fault fits comes by: whether it is struck.
+    fn strikes(&mut self, number: u64, random: &mut Random) -> bool {
+        self.fitting += 1;
+        match self.when {
+            When::At(at) => number == at,
+            When::From(first) => number >= first,
+            When::Nth(nth) => self.fitting == nth,
+            When::OneIn(count) => random.one_in(count),
+        }
     }
 }
 

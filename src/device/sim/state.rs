@@ -9,6 +9,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use super::faults::Struck;
+use super::holes::Holes;
 use super::image::Image;
 use super::survival::{Change, Unsynced};
 use super::{Call, Discarded, Fault, Faults, Operation, Random, SECTOR_BYTES, Survival, survival};
@@ -24,6 +25,8 @@ pub(super) struct State {
     pub(super) durable: Image,
     /// Everything since the last sync, oldest first.
     pub(super) unsynced: Vec<Unsynced>,
+    /// What was discarded and not written since, as far as a reader sees.
+    holes: Holes,
     /// The durable image of when the faults were set, for stale reads; kept only while a rule asks for them.
     stale: Option<Image>,
     random: Random,
@@ -44,6 +47,7 @@ impl State {
             visible: image.clone(),
             durable: image,
             unsynced: Vec::new(),
+            holes: Holes::default(),
             stale: None,
             random,
             faults: Faults::none(),
@@ -66,6 +70,7 @@ impl State {
         State {
             capacity_bytes: self.capacity_bytes,
             discarded: self.discarded,
+            holes: self.holes.clone(),
             log: self.log.as_ref().map(|_| Vec::new()),
             ..State::new(image, self.random.clone())
         }
@@ -115,7 +120,7 @@ impl State {
             Err(without_power())
         } else if struck.by(Fault::Interrupted) {
             Err(io::ErrorKind::Interrupted.into())
-        } else if let Some(error) = partial_write_error(struck) {
+        } else if let Some(error) = self.partial_write_error(struck, offset..offset + buf.len()) {
             let len = match error.kind() {
                 io::ErrorKind::WriteZero => self.short(buf.len()),
                 _ => self.partial(buf.len()),
@@ -137,9 +142,12 @@ impl State {
 
     pub(super) fn sync(&mut self, struck: &Struck) -> io::Result<()> {
         if struck.by(Fault::SyncDropsWrites) && !struck.by(Fault::PowerCut) {
-            // Only data is dropped: a file system keeps its own changes, such as lengths, in a journal.
-            self.unsynced.retain(|unsynced| matches!(unsynced.change, Change::Grow { .. }));
+            // Only data is dropped: a file system keeps its own changes, lengths and holes, in a journal.
+            self.unsynced.retain(|unsynced| !matches!(unsynced.change, Change::Write { .. }));
             return Err(Errno::EIO.into());
+        }
+        if struck.by(Fault::SyncNoSpace) && !struck.by(Fault::PowerCut) {
+            return Err(Errno::ENOSPC.into());
         }
         fail_without_effect(struck, Fault::SyncError)?;
         for unsynced in self.unsynced.drain(..) {
@@ -171,6 +179,12 @@ impl State {
         let call = Call::Discard { offset, len_bytes };
         let len = usize::try_from(len_bytes).map_err(|_| beyond_the_end())?;
         let offset = self.range(offset, len).ok_or_else(beyond_the_end)?.start;
+        if self.discarded == Discarded::Refused {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        if struck.by(Fault::NoSpace) && !struck.by(Fault::PowerCut) {
+            return Err(Errno::ENOSPC.into());
+        }
         let discarded = match self.discarded {
             Discarded::Any => {
                 [Discarded::Zeroes, Discarded::Unchanged, Discarded::Noise][self.random.index(3)]
@@ -180,9 +194,35 @@ impl State {
         let change = match discarded {
             Discarded::Zeroes => Some(Change::Zero { offset, len }),
             Discarded::Noise => Some(Change::Write { offset, bytes: self.noise(len) }),
-            Discarded::Unchanged | Discarded::Any => None,
+            Discarded::Unchanged | Discarded::Any | Discarded::Refused => None,
         };
-        self.change(call, change, Fault::DiscardError, struck)
+        self.change(call, change, Fault::DiscardError, struck)?;
+        self.holes.add(offset..offset + len);
+        Ok(())
+    }
+
+    /// The length, unless a fault prevents it from being known.
+    pub(super) fn len_bytes(&mut self) -> io::Result<u64> {
+        if self.cut {
+            Err(without_power())
+        } else if self.faults.strike_length(self.operations + 1, &mut self.random) {
+            Err(Errno::EIO.into())
+        } else {
+            Ok(self.visible.len() as u64)
+        }
+    }
+
+    /// The faults that end a write somewhere in its middle.
+    fn partial_write_error(&self, struck: &Struck, range: Range<usize>) -> Option<io::Error> {
+        if struck.by(Fault::WriteError) || struck.by(Fault::AnyError) {
+            Some(Errno::EIO.into())
+        } else if struck.by(Fault::NoSpace) || struck.by(Fault::NoSpaceInHoles) && self.holes.meet(&range) {
+            Some(Errno::ENOSPC.into())
+        } else if struck.by(Fault::ShortTransfer) {
+            Some(io::ErrorKind::WriteZero.into())
+        } else {
+            None
+        }
     }
 
     /// Makes `change`, unless a fault prevents it. A change under a power cut fails, but may have arrived.
@@ -202,6 +242,9 @@ impl State {
 
     fn stage(&mut self, call: Call, change: Change) {
         if !change.is_empty() {
+            if let Change::Write { offset, bytes } = &change {
+                self.holes.fill(*offset..offset + bytes.len());
+            }
             change.apply(&mut self.visible);
             self.unsynced.push(Unsynced { call, change });
         }
@@ -286,19 +329,6 @@ fn fail_without_effect(struck: &Struck, error: Fault) -> io::Result<()> {
         Err(Errno::EIO.into())
     } else {
         Ok(())
-    }
-}
-
-/// The faults that end a write somewhere in its middle.
-fn partial_write_error(struck: &Struck) -> Option<io::Error> {
-    if struck.by(Fault::WriteError) || struck.by(Fault::AnyError) {
-        Some(Errno::EIO.into())
-    } else if struck.by(Fault::NoSpace) {
-        Some(Errno::ENOSPC.into())
-    } else if struck.by(Fault::ShortTransfer) {
-        Some(io::ErrorKind::WriteZero.into())
-    } else {
-        None
     }
 }
 

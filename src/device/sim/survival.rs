@@ -25,6 +25,8 @@ pub enum Survival {
     Exactly(u64),
     /// One fate for each change, in order. Changes without one are lost.
     Fates(Vec<Fate>),
+    /// These changes by their positions in [`unsynced`](super::SimDevice::unsynced), in this order of arrival.
+    Order(Vec<(usize, Fate)>),
     /// Any subset in any order, torn anywhere, by a seed of its own.
     Random(u64),
 }
@@ -69,6 +71,9 @@ impl Survival {
                 (0..count.min(64)).filter(set).map(|index| (index, Fate::Whole)).collect()
             }
             Survival::Fates(fates) => fates.iter().copied().take(count).enumerate().collect(),
+            Survival::Order(arrivals) => {
+                arrivals.iter().copied().filter(|(index, _)| *index < count).collect()
+            }
             Survival::Random(seed) => random_arrivals(count, &mut Random::new(*seed)),
         }
     }
@@ -218,6 +223,30 @@ mod tests {
         assert_eq!(all, [[0, 0], [1, 0], [0, 2], [1, 2], [3, 0], [3, 0], [3, 2], [3, 2]]);
         assert_eq!(left(&[0, 0], &unsynced, &Survival::Nothing), all[0]);
         assert_eq!(left(&[0, 0], &unsynced, &Survival::Everything), all[7]);
+    }
+
+    #[test]
+    fn changes_arrive_in_the_order_that_is_asked_for() {
+        let unsynced = [write(0, 1, 1), write(0, 2, 1), grow(2, 3)];
+        let order = |order: &[usize]| {
+            let arrivals = order.iter().map(|index| (*index, Fate::Whole)).collect();
+            left(&[0, 0], &unsynced, &Survival::Order(arrivals))
+        };
+        assert_eq!(order(&[0, 1]), [2, 0]);
+        assert_eq!(order(&[1, 0]), [1, 0]);
+        assert_eq!(order(&[1, 2, 0]), [1, 0, 0]);
+        assert_eq!(order(&[7]), [0, 0], "there is no such change");
+    }
+
+    /// A store that discards a block, and writes it anew before the next sync, may find it discarded.
+    #[test]
+    fn a_discard_may_arrive_after_the_write_that_came_later() {
+        let zero = Unsynced { call: NO_CALL, change: Change::Zero { offset: 0, len: 1024 } };
+        let unsynced = [zero, write(0, 9, 1024)];
+        let swapped = Survival::Order(vec![(1, Fate::Whole), (0, Fate::Head(1))]);
+        assert_eq!(left(&[5; 1024], &unsynced, &swapped), [[0; 512], [9; 512]].concat());
+        assert_eq!(left(&[5; 1024], &unsynced, &Survival::Exactly(0b01)), [0; 1024]);
+        assert_eq!(left(&[5; 1024], &unsynced, &Survival::Nothing), [5; 1024]);
     }
 
     #[test]
