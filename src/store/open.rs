@@ -14,7 +14,7 @@ use crate::commit::{
     Checkpointer, Journal, Recovered, RunTable, read_catalog, read_checkpoint, read_superblock, recover,
     write_superblock,
 };
-use crate::device::{Access, Device, FileDevice, Metered};
+use crate::device::{Access, Device, FileDevice, Latched, Metered};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extent::NodeSource;
 use crate::format::{CheckpointRecord, Geometry, HEADER_BYTES, JOURNAL_UNIT, Root, Superblock};
@@ -132,7 +132,7 @@ impl Store {
     /// `Invalid` for impossible options or a device that is too small, `Full`, `Io`.
     pub fn create_on(device: Arc<dyn Device>, options: Options) -> Result<Self> {
         let geometry = geometry_of(&options)?;
-        let (device, meter) = Metered::meter(device);
+        let (device, meter) = Metered::meter(Latched::latch(device));
         let zones = prepare(&*device, &geometry, &options)?;
         let mut uuid = [0; 16];
         getrandom::fill(&mut uuid)
@@ -167,7 +167,7 @@ impl Store {
     /// # Errors
     /// Those of [`open`](Store::open), but for those of the path.
     pub fn open_on(device: Arc<dyn Device>, options: Options) -> Result<Self> {
-        let (device, meter) = Metered::meter(device);
+        let (device, meter) = Metered::meter(Latched::latch(device));
         let (mut superblock, geometry) = read_superblock(&*device)?;
         let (record, run) = read_checkpoint(&*device, &geometry, &superblock)?;
         let recovered = recover(&*device, &geometry, &superblock)?;
