@@ -15,10 +15,14 @@ use std::path::Path;
 use cowblk::{Disk, Error, ErrorKind, Options, Store};
 use fixture::{assert_clean, scratch};
 use medium::{LoopDevice, SmallFileSystem, make_sparse};
+use parking_lot::Mutex;
 
 const BLOCK: usize = 4096;
 const ZONE_BLOCKS: u32 = 256;
 const JOURNAL_BYTES: u64 = 256 << 10;
+
+/// One test at a time: a process that is just being started holds a copy of every open file for a moment, locks included.
+static ALONE: Mutex<()> = Mutex::new(());
 
 fn options() -> Options {
     Options::default().zone_blocks(ZONE_BLOCKS).journal_bytes(JOURNAL_BYTES).background(false)
@@ -79,6 +83,7 @@ fn assert_halted(store: &Store, first: &Error) {
 /// below it as done.
 #[test]
 fn a_write_back_that_fails_halts_the_store_and_no_flush_pretends() {
+    let _alone = ALONE.lock();
     let Some(file_system) = SmallFileSystem::tmpfs(24 << 20) else { return };
     let below = file_system.path("device.img");
     std::fs::write(&below, vec![0; usize::try_from(zone_offset(8)).unwrap()]).unwrap();
@@ -131,6 +136,7 @@ fn a_write_back_that_fails_halts_the_store_and_no_flush_pretends() {
 /// The device refuses writes from one moment to the next, at several moments of a store's life.
 #[test]
 fn a_device_that_turns_read_only_halts_the_store() {
+    let _alone = ALONE.lock();
     let dir = scratch();
     let below = dir.path().join("device.img");
     make_sparse(&below, 32 << 20);
@@ -161,6 +167,7 @@ fn a_device_that_turns_read_only_halts_the_store() {
 /// The far end of the device is gone: reads there fail, or find zeros once something was written there. Neither is data.
 #[test]
 fn a_device_that_lost_its_end_never_reads_wrong() {
+    let _alone = ALONE.lock();
     let dir = scratch();
     let below = dir.path().join("device.img");
     make_sparse(&below, 32 << 20);

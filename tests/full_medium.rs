@@ -18,6 +18,7 @@ use std::process::Command;
 use cowblk::{Disk, Error, ErrorKind, Options, Store};
 use fixture::{SECTOR, assert_clean, scratch, stamp, stamps};
 use medium::SmallFileSystem;
+use parking_lot::Mutex;
 
 const BLOCK: usize = 4096;
 const DISK_BLOCKS: usize = 8192;
@@ -25,6 +26,9 @@ const JOURNAL_BYTES: u64 = 256 << 10;
 /// Superblocks and journal.
 const HEAD_BYTES: u64 = (128 << 10) + JOURNAL_BYTES;
 const FILE_SYSTEM_BYTES: u64 = 24 << 20;
+
+/// One test at a time: a process that is just being started holds a copy of every open file for a moment, locks included.
+static ALONE: Mutex<()> = Mutex::new(());
 
 fn options() -> Options {
     Options::default().zone_blocks(256).journal_bytes(JOURNAL_BYTES).background(false)
@@ -139,6 +143,7 @@ fn grow_until_full(store: &Store, ledger: &mut Ledger) -> usize {
 
 #[test]
 fn a_store_that_cannot_grow_is_full_until_there_is_room() {
+    let _alone = ALONE.lock();
     on_each(|file_system| {
         let path = file_system.path("pool.cow");
         let (store, mut ledger) = (create(&path), Ledger::new());
@@ -227,6 +232,7 @@ fn assert_it_comes_back(file_system: &SmallFileSystem, path: &Path, mut ledger: 
 
 #[test]
 fn a_batch_that_finds_no_space_halts_the_store_and_loses_nothing() {
+    let _alone = ALONE.lock();
     on_each(|file_system| {
         let (path, mut ledger) = sparse_copy(file_system, false);
         let store = Store::open(&path, options()).unwrap();
@@ -240,6 +246,7 @@ fn a_batch_that_finds_no_space_halts_the_store_and_loses_nothing() {
 
 #[test]
 fn a_checkpoint_that_finds_no_space_halts_the_store_and_loses_nothing() {
+    let _alone = ALONE.lock();
     on_each(|file_system| {
         let (path, mut ledger) = sparse_copy(file_system, true);
         let store = Store::open(&path, options()).unwrap();
@@ -276,6 +283,7 @@ fn the_limited_process() {
 /// What stands in for a full file system where nobody may mount one: this needs no rights.
 #[test]
 fn a_limit_on_the_size_of_files_is_a_full_store() {
+    let _alone = ALONE.lock();
     let dir = scratch();
     let path = dir.path().join("pool.cow");
     let limited = format!("trap '' XFSZ; ulimit -f {} && exec \"$0\" \"$@\"", LIMIT_BYTES / 512);
