@@ -224,7 +224,7 @@ impl Heard {
     /// What this one still said before it died, at last; what others say is kept.
     fn last_of(&mut self, dead: usize) -> Option<u64> {
         assert!(self.early.iter().all(|(nth, _)| *nth == dead), "two have it at once");
-        let mut last = self.early.drain(..).filter_map(|(_, more)| more).last();
+        let mut last = self.early.drain(..).filter_map(|(_, more)| more).next_back();
         loop {
             match self.told.recv().unwrap() {
                 (nth, Some(more)) if nth == dead => last = Some(more),
