@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 
 use cowblk::{Disk, Error, ErrorKind, Options, Store};
 use fixture::{Dice, assert_clean, scratch};
+use parking_lot::RwLock;
 
 /// The superblock's slots, and the fields of one that these tests forge (docs/format.md).
 const SLOTS: [u64; 2] = [0, 64 << 10];
@@ -21,6 +22,9 @@ const VERSION_AT: usize = 8;
 const SEAL_AT: usize = 12;
 const READ_ONLY_COMPATIBLE_AT: usize = 24;
 const INCOMPATIBLE_AT: usize = 32;
+
+/// Whoever starts a process does so alone: at its start it holds a copy of every open file for a moment, locks included.
+static FORKS: RwLock<()> = RwLock::new(());
 
 fn options() -> Options {
     Options::default().zone_blocks(256).journal_bytes(256 << 10).background(false)
@@ -78,6 +82,7 @@ fn forge(path: &Path, change: impl Fn(&mut [u8])) {
 
 #[test]
 fn a_file_of_another_kind_is_refused_and_left_alone() {
+    let _quiet = FORKS.read();
     let dir = scratch();
     let mut noise = vec![0; 300_000];
     let mut dice = Dice::new(1);
@@ -97,6 +102,7 @@ fn a_file_of_another_kind_is_refused_and_left_alone() {
 
 #[test]
 fn an_empty_file_is_no_store() {
+    let _quiet = FORKS.read();
     let dir = scratch();
     let path = dir.path().join("empty.cow");
     fs::write(&path, b"").unwrap();
@@ -105,6 +111,7 @@ fn an_empty_file_is_no_store() {
 
 #[test]
 fn a_missing_file_and_a_directory_are_named() {
+    let _quiet = FORKS.read();
     let dir = scratch();
     refused(Store::open(dir.path().join("gone.cow"), options()), ErrorKind::NotFound, &["gone.cow"]);
     refused(Store::open(dir.path(), options()), ErrorKind::Invalid, &[dir.path().to_str().unwrap()]);
@@ -117,6 +124,7 @@ fn a_missing_file_and_a_directory_are_named() {
 
 #[test]
 fn a_wrong_magic_in_one_slot_costs_nothing_and_in_both_everything_but_the_file() {
+    let _quiet = FORKS.read();
     let dir = scratch();
     let (path, bytes) = store_with_data(dir.path());
     let file = OpenOptions::new().write(true).open(&path).unwrap();
@@ -132,6 +140,7 @@ fn a_wrong_magic_in_one_slot_costs_nothing_and_in_both_everything_but_the_file()
 
 #[test]
 fn a_newer_format_version_is_refused_by_number() {
+    let _quiet = FORKS.read();
     let dir = scratch();
     let (path, bytes) = store_with_data(dir.path());
     let file = fs::read(&path).unwrap();
@@ -146,6 +155,7 @@ fn a_newer_format_version_is_refused_by_number() {
 
 #[test]
 fn an_unknown_incompatible_feature_is_refused() {
+    let _quiet = FORKS.read();
     let dir = scratch();
     let (path, bytes) = store_with_data(dir.path());
     forge(&path, |slot| slot[INCOMPATIBLE_AT + 5] = 0x40);
@@ -158,6 +168,7 @@ fn an_unknown_incompatible_feature_is_refused() {
 
 #[test]
 fn an_unknown_read_only_compatible_feature_still_allows_reading() {
+    let _quiet = FORKS.read();
     let dir = scratch();
     let (path, bytes) = store_with_data(dir.path());
     forge(&path, |slot| slot[READ_ONLY_COMPATIBLE_AT] = 2);
@@ -174,6 +185,7 @@ fn an_unknown_read_only_compatible_feature_still_allows_reading() {
 /// Cuts the file at many lengths. Whatever is left is refused, or opens and never reads a wrong byte.
 #[test]
 fn a_truncated_file_is_refused() {
+    let _quiet = FORKS.read();
     let dir = scratch();
     let (path, bytes) = store_with_data(dir.path());
     let whole = fs::read(&path).unwrap();
@@ -208,6 +220,7 @@ fn a_truncated_file_is_refused() {
 /// Any flipped bit is noticed, or changes nothing that can be read.
 #[test]
 fn a_flipped_bit_is_never_handed_out() {
+    let _quiet = FORKS.read();
     let dir = scratch();
     let (path, bytes) = store_with_data(dir.path());
     let mut whole = fs::read(&path).unwrap();
@@ -259,6 +272,7 @@ fn hold(path: &Path) -> Child {
 
 #[test]
 fn a_store_that_is_open_elsewhere_is_busy() {
+    let _quiet = FORKS.write();
     let dir = scratch();
     let (path, bytes) = store_with_data(dir.path());
     let mut holder = hold(&path);
@@ -272,6 +286,7 @@ fn a_store_that_is_open_elsewhere_is_busy() {
 
 #[test]
 fn a_lock_dies_with_its_process() {
+    let _quiet = FORKS.write();
     let dir = scratch();
     let (path, bytes) = store_with_data(dir.path());
     let mut holder = hold(&path);
@@ -282,6 +297,7 @@ fn a_lock_dies_with_its_process() {
 
 #[test]
 fn a_second_handle_in_one_process_is_busy_until_the_first_is_closed() {
+    let _quiet = FORKS.read();
     let dir = scratch();
     let (path, bytes) = store_with_data(dir.path());
     let first = Store::open(&path, options()).unwrap();
@@ -295,6 +311,7 @@ fn a_second_handle_in_one_process_is_busy_until_the_first_is_closed() {
 
 #[test]
 fn a_size_that_is_no_multiple_of_512_is_refused() {
+    let _quiet = FORKS.read();
     let dir = scratch();
     let (path, bytes) = store_with_data(dir.path());
     let store = Store::open(&path, options()).unwrap();
@@ -314,6 +331,7 @@ fn a_size_that_is_no_multiple_of_512_is_refused() {
 
 #[test]
 fn a_range_past_the_end_is_refused_and_writes_nothing() {
+    let _quiet = FORKS.read();
     let dir = scratch();
     let (path, bytes) = store_with_data(dir.path());
     let store = Store::open(&path, options()).unwrap();
@@ -335,6 +353,7 @@ fn a_range_past_the_end_is_refused_and_writes_nothing() {
 
 #[test]
 fn a_name_that_breaks_the_rule_is_refused_everywhere() {
+    let _quiet = FORKS.read();
     let dir = scratch();
     let (path, bytes) = store_with_data(dir.path());
     let store = Store::open(&path, options()).unwrap();
@@ -359,6 +378,7 @@ fn a_name_that_breaks_the_rule_is_refused_everywhere() {
 
 #[test]
 fn what_is_there_twice_or_not_at_all_is_named() {
+    let _quiet = FORKS.read();
     let dir = scratch();
     let (path, _) = store_with_data(dir.path());
     let store = Store::open(&path, options()).unwrap();
@@ -386,6 +406,7 @@ fn what_is_there_twice_or_not_at_all_is_named() {
 
 #[test]
 fn options_that_make_no_store_are_refused_before_a_file_is_made() {
+    let _quiet = FORKS.read();
     let dir = scratch();
     let path = dir.path().join("never.cow");
     for wrong in [
@@ -412,6 +433,7 @@ fn options_that_make_no_store_are_refused_before_a_file_is_made() {
 
 #[test]
 fn a_read_only_store_refuses_every_change() {
+    let _quiet = FORKS.read();
     let dir = scratch();
     let (path, bytes) = store_with_data(dir.path());
     let store = Store::open(&path, options()).unwrap();
@@ -445,6 +467,7 @@ fn a_read_only_store_refuses_every_change() {
 /// Root may write any file, so this one asks only where the permission counts.
 #[test]
 fn a_file_without_write_permission_is_refused_for_writing() {
+    let _quiet = FORKS.read();
     let dir = scratch();
     let (path, bytes) = store_with_data(dir.path());
     let mut permissions = fs::metadata(&path).unwrap().permissions();
@@ -523,6 +546,7 @@ fn survive_being_full(path: &Path, options: &Options, limit: u64) {
 
 #[test]
 fn a_store_at_its_largest_is_full_and_loses_nothing() {
+    let _quiet = FORKS.read();
     let dir = scratch();
     let limit = 12 << 20;
     let path = dir.path().join("bounded.cow");
@@ -532,6 +556,7 @@ fn a_store_at_its_largest_is_full_and_loses_nothing() {
 
 #[test]
 fn a_full_file_system_is_a_full_store_and_loses_nothing() {
+    let _quiet = FORKS.write();
     let dir = scratch();
     let mount_point = dir.path().join("small");
     fs::create_dir(&mount_point).unwrap();

@@ -135,3 +135,46 @@ impl Catalog {
         heads
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{CatalogRecord, Collection, Root, VersionRecord};
+
+    fn version(id: u64, parent: Option<u64>, epoch: u64) -> CatalogRecord {
+        CatalogRecord::Version(VersionRecord {
+            id: VersionId(id),
+            disk: DiskId(1),
+            disk_name: "vda".into(),
+            size_bytes: 4096,
+            parent: parent.map(VersionId),
+            epoch: Epoch(epoch),
+            birth: Epoch(epoch - 1),
+            snapshot: None,
+            trimmed: false,
+            root: Root::default(),
+        })
+    }
+
+    /// Version 2, epoch 20, descends from 1, epoch 10, and is being collected in this mode, as far as block 7.
+    fn collecting(mode: CollectionMode) -> Catalog {
+        let mut catalog = Catalog::default();
+        catalog.put(version(1, None, 10));
+        catalog.put(version(2, Some(1), 20));
+        catalog.put(version(3, Some(2), 30));
+        let cursor = DiskBlock(7);
+        catalog.put(CatalogRecord::Collection(Collection { victim: VersionId(2), mode, cursor }));
+        catalog
+    }
+
+    #[test]
+    fn a_child_owns_what_its_parent_handed_to_it_and_nothing_more() {
+        let merging = collecting(CollectionMode::Merge);
+        assert_eq!(merging.limits_below(Some(VersionId(2))), (Epoch(10), Epoch(20), DiskBlock(7)));
+        assert_eq!(merging.limits_below(Some(VersionId(1))), (Epoch(10), Epoch(10), DiskBlock(0)));
+        assert_eq!(merging.limits_below(Some(VersionId(3))), (Epoch(30), Epoch(30), DiskBlock(0)));
+        assert_eq!(merging.limits_below(None), (Epoch(0), Epoch(0), DiskBlock(0)));
+        let trimming = collecting(CollectionMode::Trim);
+        assert_eq!(trimming.limits_below(Some(VersionId(2))), (Epoch(20), Epoch(20), DiskBlock(0)));
+    }
+}

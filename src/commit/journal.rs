@@ -317,3 +317,108 @@ impl Journal {
             .then_some(position)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::MemoryDevice;
+    use crate::units::{DiskBlock, DiskId};
+
+    const UNITS: u64 = 16;
+    const UNIT: u64 = 4096;
+
+    struct Rig {
+        device: Arc<MemoryDevice>,
+        journal: Journal,
+        runs: RunTable,
+    }
+
+    impl Rig {
+        /// A journal whose oldest batch that is needed is at unit `head`, and whose next one goes to `tail`.
+        fn new(head: u64, tail: u64, is_empty: bool) -> Self {
+            let geometry = Geometry::new(4096, 64, UNITS).unwrap();
+            let device = Arc::new(MemoryDevice::new(index(geometry.length_bytes(1))));
+            let place = (head * UNIT, tail * UNIT, is_empty);
+            let journal = Journal::new(device.clone(), geometry, ([7; 16], 1), Sequence(5), place);
+            Self { device, journal, runs: RunTable::default() }
+        }
+
+        /// Flushes a batch of so many units.
+        fn flush(&self, units: u64) -> Flushed {
+            for _ in 0..(units * UNIT - 64) / 32 {
+                self.journal.append(|builder| builder.clear(DiskId(1), DiskBlock(2), 3));
+            }
+            self.journal.flush(&self.runs).unwrap()
+        }
+
+        /// Flushes batches of so many units until one does not fit, which then waits: how many did.
+        fn fill(&self, units: u64) -> u64 {
+            (0..).find(|_| self.flush(units) == Flushed::NoRoom).unwrap()
+        }
+
+        /// The numbers of the batches that start at each unit.
+        fn sequences(&self) -> Vec<u64> {
+            let bytes = self.device.to_bytes();
+            (0..UNITS)
+                .map(|unit| {
+                    let at = index(HEADER_BYTES + unit * UNIT);
+                    let header = crate::format::BatchHeader::read(&bytes[at..at + index(UNIT)], [7; 16]);
+                    header.map_or(0, |header| header.sequence.get())
+                })
+                .collect()
+        }
+    }
+
+    #[test]
+    fn a_full_journal_holds_a_batch_in_every_unit_and_overwrites_none() {
+        let rig = Rig::new(0, 0, true);
+        assert_eq!(rig.fill(1), UNITS);
+        assert_eq!(rig.sequences(), (5..5 + UNITS).collect::<Vec<_>>());
+        assert_eq!(rig.journal.used_bytes(), UNITS * UNIT);
+    }
+
+    #[test]
+    fn a_batch_that_does_not_fit_before_the_end_goes_to_the_beginning_where_there_is_room() {
+        let rig = Rig::new(5, 5, true);
+        assert_eq!(
+            rig.fill(3),
+            4,
+            "three from unit 5 to 14, one at 0 to 3, and then the oldest is in the way"
+        );
+        let sequences = rig.sequences();
+        assert_eq!((sequences[5], sequences[8], sequences[11], sequences[0]), (5, 6, 7, 8));
+        assert_eq!(sequences.iter().filter(|sequence| **sequence > 0).count(), 4);
+    }
+
+    #[test]
+    fn a_journal_that_was_left_full_is_full() {
+        for (head, tail) in [(0, 0), (9, 9)] {
+            let rig = Rig::new(head, tail, false);
+            assert_eq!(rig.journal.used_bytes(), UNITS * UNIT);
+            assert_eq!(rig.fill(1), 0, "batches from {head} on are needed");
+        }
+        assert_eq!(Rig::new(9, 9, true).journal.used_bytes(), 0);
+        assert_eq!(Rig::new(9, 4, false).journal.used_bytes(), 11 * UNIT);
+    }
+
+    /// The lead is kept from the freeze on if the batch that it took does not fit: then only the checkpoint makes it durable,
+    /// and whoever flushes waits for that.
+    #[test]
+    fn a_batch_that_a_checkpoint_took_is_durable_when_the_checkpoint_is() {
+        let rig = Rig::new(0, 0, true);
+        rig.fill(1);
+        let lead = rig.journal.lead().unwrap();
+        let taken = lead.take_for_checkpoint().unwrap();
+        assert_eq!(lead.write(taken, &rig.runs, &[]).unwrap(), Flushed::NoRoom);
+        let start = lead.start();
+        std::thread::scope(|scope| {
+            let flush = scope.spawn(|| rig.journal.flush(&rig.runs));
+            rig.journal.trim(start);
+            drop(lead);
+            assert_eq!(flush.join().unwrap().unwrap(), Flushed::Done);
+        });
+        assert_eq!(rig.journal.used_bytes(), 0);
+        assert_eq!(rig.journal.state.lock().durable, Sequence(5 + UNITS));
+        assert_eq!(rig.fill(1), UNITS, "all of it can be used again");
+    }
+}

@@ -10,11 +10,12 @@
 //! V1  A `write_at` that returned is visible to `read_at` at once, but durable only after a later `sync` returned.
 //! V2  Until that `sync`, a crash may keep any part of any write, in any order, torn at 512-byte sectors;
 //!     the length and punched holes are volatile in the same way.
-//! V3  After a failed `sync` nothing is known about the writes before it: nobody retries it (the store halts).
+//! V3  After a failed `sync` nothing is known about the writes before it: nobody retries it (`latched.rs`; the store halts).
 
 use std::io;
 
 mod file;
+mod latched;
 mod mapped;
 mod memory;
 mod metered;
@@ -22,6 +23,7 @@ mod metered;
 pub mod sim;
 
 pub use file::{Access, FileDevice};
+pub(crate) use latched::Latched;
 pub use mapped::MappedDevice;
 pub use memory::MemoryDevice;
 pub(crate) use metered::{Meter, Metered};

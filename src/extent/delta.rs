@@ -462,4 +462,53 @@ mod tests {
         assert_eq!(tree.get(DiskBlock(70_000)), reference(6));
         assert_eq!(tree.get(DiskBlock(6)), Reference::UNSET);
     }
+
+    /// Discards that cut off whole inner nodes, and writes into them.
+    #[test]
+    fn in_a_deep_map_too_sets_and_clears_agree_with_a_plain_array() {
+        const BLOCKS: u64 = 1 << 16;
+        let mut model = vec![Reference::UNSET; 1 << 16];
+        let mut tree = DeltaTree::new(4, 4);
+        let mut footprint = Footprint::default();
+        let mut state = 5u64;
+        for round in 0..2000u64 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let first = (state >> 33) % BLOCKS;
+            if state.is_multiple_of(3) {
+                let count = (1 + (state >> 13) % 9000).min(BLOCKS - first);
+                let mut heard = 0;
+                tree.clear(DiskBlock(first), count, &mut footprint, &mut |r| {
+                    heard += usize::from(!r.is_hole())
+                });
+                let part = &mut model[index(first)..index(first + count)];
+                assert_eq!(heard, part.iter().filter(|r| **r != Reference::UNSET && !r.is_hole()).count());
+                part.fill(Reference::HOLE);
+            } else {
+                tree.set(DiskBlock(first), &[reference(round)], &mut footprint, &mut |_| {});
+                model[index(first)] = reference(round);
+            }
+        }
+        assert!((0..BLOCKS).all(|at| tree.get(DiskBlock(at)) == model[index(at)]));
+    }
+
+    #[test]
+    fn what_was_set_since_a_copy_was_taken_is_told_and_nothing_else() {
+        let mut footprint = Footprint::default();
+        let mut set = |tree: &mut DeltaTree, at: u64, n: u64| {
+            tree.set(DiskBlock(at), &[reference(n)], &mut footprint, &mut |_| {});
+        };
+        let mut older = DeltaTree::new(1, 4);
+        set(&mut older, 1, 1);
+        set(&mut older, 2, 2);
+        let mut newer = older.clone();
+        newer.raise(3);
+        set(&mut newer, 2, 3); // in the leaf that both had
+        set(&mut newer, 300, 4);
+        let mut since = Vec::new();
+        newer.each_since(Some(&older), &mut |reference| since.push(reference));
+        assert_eq!(since, [reference(3), reference(4)]);
+        since.clear();
+        newer.each_since(None, &mut |reference| since.push(reference));
+        assert_eq!(since, [1, 3, 4].map(reference));
+    }
 }

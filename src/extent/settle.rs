@@ -342,3 +342,17 @@ pub(crate) fn lowered(nodes: &NodeSource, root: Root, height: u32) -> Result<Ref
     }
     Ok(reference)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_owned_is_younger_than_the_limit_on_its_side_of_the_cursor() {
+        let limit = Limit { below: Epoch(4), above: Epoch(10), split: DiskBlock(100) };
+        assert!(limit.owns(Epoch(5), 99) && !limit.owns(Epoch(4), 99));
+        assert!(limit.owns(Epoch(11), 100) && !limit.owns(Epoch(10), 100));
+        let limit = Limit::uniform(Epoch(7));
+        assert!(limit.owns(Epoch(8), 0) && !limit.owns(Epoch(7), u64::MAX));
+    }
+}

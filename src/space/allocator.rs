@@ -255,3 +255,115 @@ impl Allocator {
         self.reserved.block_count()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::MemoryDevice;
+    use crate::error::ErrorKind;
+    use crate::format::{GroupEntry, encode_counts, encode_summary, seal};
+
+    const ZONE_BLOCKS: u32 = 64;
+
+    fn geometry() -> Geometry {
+        Geometry::new(4096, ZONE_BLOCKS, 16).unwrap()
+    }
+
+    fn device(zones: u64) -> Arc<MemoryDevice> {
+        Arc::new(MemoryDevice::new(index(geometry().length_bytes(zones))))
+    }
+
+    fn allocator(zones: u64) -> Allocator {
+        Allocator::new(geometry(), device(zones), zones, vec![Group::default()])
+    }
+
+    fn run(zone: u64, at: u32, count: u64) -> BlockRun {
+        BlockRun { first: geometry().block_at(Place { zone, index: at }), count }
+    }
+
+    /// Takes everything that is free: each block once, and as many as the allocator says.
+    fn take_all(allocator: &mut Allocator) -> RunSet {
+        let (mut all, free) = (RunSet::default(), allocator.free());
+        while let Some(taken) = allocator.take(7, Direction::Low).unwrap() {
+            all.insert(taken);
+        }
+        assert_eq!((all.block_count(), allocator.free()), (free, 0));
+        all
+    }
+
+    /// The pages of a zone say nothing yet of blocks that were taken since the last checkpoint, and say that those that it
+    /// dropped are free.
+    #[test]
+    fn a_zone_that_is_first_looked_at_late_gives_away_nothing_that_is_held() {
+        let (taken, frozen, parked) = (run(1, 3, 4), run(1, 20, 5), run(1, 40, 6));
+        let mut allocator = allocator(2);
+        let per_zone = u64::from(geometry().data_blocks_per_zone());
+        allocator.recovered(frozen).unwrap();
+        allocator.freeze();
+        allocator.recovered(taken).unwrap();
+        assert_eq!(allocator.free(), 2 * per_zone - 9, "what recovery found is not free");
+        allocator.free -= parked.count; // was referenced until the last checkpoint
+        allocator.parked.insert(parked);
+        let all = take_all(&mut allocator);
+        for held in [taken, frozen, parked] {
+            assert_eq!(all.within(held).count(), 0, "{held:?} was given away");
+        }
+        allocator.unpark(vec![parked]);
+        assert_eq!(take_all(&mut allocator).iter().collect::<Vec<_>>(), [parked]);
+    }
+
+    #[test]
+    fn a_block_that_the_journal_names_twice_is_damage() {
+        let mut allocator = allocator(1);
+        allocator.recovered(run(0, 5, 3)).unwrap();
+        let error = allocator.recovered(run(0, 7, 3)).unwrap_err();
+        assert_eq!(error.defect(), Some(Defect::JournalRecord));
+    }
+
+    #[test]
+    fn a_store_that_grows_counts_every_block_of_its_new_zones() {
+        let zones = geometry().zones_per_group();
+        let mut allocator = Allocator::new(geometry(), device(zones + 1), zones - 1, vec![Group::default()]);
+        allocator.grow(zones + 1); // into a new group
+        assert_eq!(allocator.free(), (zones + 1) * u64::from(geometry().data_blocks_per_zone()));
+        take_all(&mut allocator);
+    }
+
+    /// A store with one zone in which the first half of the blocks is referenced. Returns its group, too.
+    fn half_full() -> (Arc<MemoryDevice>, Group) {
+        let (geometry, device) = (geometry(), device(1));
+        let half = geometry.data_blocks_per_zone() / 2;
+        let counts: Vec<u16> = (0..geometry.counts_per_page()).map(|at| u16::from(at < half)).collect();
+        let page = encode_counts(&counts);
+        device.write_at(&page, geometry.offset_bytes(geometry.refcount_block(0, 0, 0))).unwrap();
+        let mut entries = vec![crate::format::ZoneEntry::fresh(1); index(geometry.zones_per_group())];
+        entries[0].used = half;
+        entries[0].turn(0, seal(&page));
+        let summary = encode_summary(&entries, 4096);
+        device.write_at(&summary, geometry.offset_bytes(geometry.summary_block(0, 0))).unwrap();
+        let entry = GroupEntry { crc: seal(&summary), used: half, slot: Some(0) };
+        (device, Group::new(entry))
+    }
+
+    /// Without the seals, a count that rotted to zero would let a block be written that something refers to.
+    #[test]
+    fn a_zone_whose_counts_are_damaged_is_not_allocated_from() {
+        let (device, group) = half_full();
+        let mut sound = Allocator::new(geometry(), device.clone(), 1, vec![group.clone()]);
+        let half = geometry().data_blocks_per_zone() / 2;
+        assert_eq!(take_all(&mut sound).within(run(0, 0, u64::from(half))).count(), 0);
+
+        let page = geometry().refcount_block(0, 0, 0);
+        let summary = geometry().summary_block(0, 0);
+        for (block, defect) in [(page, Defect::RefcountPage), (summary, Defect::ZoneSummary)] {
+            let mut byte = [0];
+            let at = geometry().offset_bytes(block);
+            device.read_at(&mut byte, at).unwrap();
+            device.write_at(&[byte[0] ^ 1], at).unwrap();
+            let mut damaged = Allocator::new(geometry(), device.clone(), 1, vec![group.clone()]);
+            let error = damaged.take(1, Direction::Low).unwrap_err();
+            assert_eq!((error.kind(), error.defect()), (ErrorKind::Corrupt, Some(defect)));
+            device.write_at(&byte, at).unwrap();
+        }
+    }
+}

@@ -263,3 +263,60 @@ fn push_run(runs: &mut Vec<BlockRun>, block: BlockNo) {
         _ => runs.push(BlockRun { first: block, count: 1 }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::MemoryDevice;
+    use crate::format::Place;
+
+    fn tables(geometry: Geometry, zones: u64) -> ZoneTables {
+        let device = Arc::new(MemoryDevice::new(index(geometry.length_bytes(zones))));
+        let mut tables = ZoneTables::new(geometry, device, &[], 0);
+        tables.grow(zones);
+        tables
+    }
+
+    fn run(geometry: &Geometry, zone: u64, at: u32, count: u64) -> BlockRun {
+        BlockRun { first: geometry.block_at(Place { zone, index: at }), count }
+    }
+
+    fn each(run: BlockRun) -> impl Iterator<Item = BlockNo> {
+        (0..run.count).map(move |at| run.first.plus(at))
+    }
+
+    #[test]
+    fn what_is_dropped_last_is_freed_in_every_page_of_a_zone() {
+        let geometry = Geometry::new(4096, 16_400, 16).unwrap();
+        let mut tables = tables(geometry, 1);
+        let whole = run(&geometry, 0, 0, u64::from(geometry.data_blocks_per_zone()));
+        assert_eq!(tables.apply(&SpaceChanges { taken: vec![whole], dropped: vec![] }).unwrap(), []);
+        assert_eq!(tables.used(), whole.count);
+        let across = run(&geometry, 0, geometry.counts_per_page() - 3, 10_000);
+        let dropped = each(across).collect();
+        assert_eq!(tables.apply(&SpaceChanges { taken: vec![], dropped }).unwrap(), [across]);
+        assert_eq!(tables.used(), whole.count - across.count);
+        assert_eq!(u64::from(tables.entries()[0].used), tables.used());
+    }
+
+    #[test]
+    fn a_store_of_several_groups_counts_in_each() {
+        let geometry = Geometry::new(4096, 64, 16).unwrap();
+        let per_group = geometry.zones_per_group();
+        let mut tables = tables(geometry, 2 * per_group + 1);
+        let taken: Vec<_> = [0, per_group, 2 * per_group].map(|zone| run(&geometry, zone, 1, 3)).to_vec();
+        tables.apply(&SpaceChanges { taken, dropped: vec![] }).unwrap();
+        let written = tables.write_summaries().unwrap();
+        assert_eq!(written.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(tables.entries().iter().map(|entry| entry.used).collect::<Vec<_>>(), [3, 3, 3]);
+    }
+
+    #[test]
+    fn a_drop_of_what_nothing_refers_to_is_damage() {
+        let geometry = Geometry::new(4096, 64, 16).unwrap();
+        let mut tables = tables(geometry, 1);
+        let block = run(&geometry, 0, 9, 1);
+        let twice = SpaceChanges { taken: vec![block], dropped: vec![block.first, block.first] };
+        assert_eq!(tables.apply(&twice).unwrap_err().defect(), Some(Defect::Refcount));
+    }
+}

@@ -14,7 +14,7 @@ use crate::commit::{
     Checkpointer, Journal, Recovered, RunTable, check_length, read_catalog, read_checkpoint, read_superblock,
     recover, write_superblock,
 };
-use crate::device::{Access, Device, FileDevice, Metered};
+use crate::device::{Access, Device, FileDevice, Latched, Metered};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extent::NodeSource;
 use crate::format::{CheckpointRecord, Geometry, HEADER_BYTES, JOURNAL_UNIT, Root, Superblock};
@@ -98,19 +98,34 @@ impl Store {
     /// it is not a store at all.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self> {
         let path = path.as_ref();
-        let device = FileDevice::open(path, Access::ReadWrite)?;
+        Self::open_file(path, FileDevice::open(path, Access::ReadWrite)?, options)
+    }
+
+    fn open_file(path: &Path, device: FileDevice, options: Options) -> Result<Self> {
         let said = |error: Error| error.while_doing(format_args!("cannot open {}", path.display()));
         Self::open_on(Arc::new(device), options).map_err(said)
     }
 
-    /// Opens a store, or makes it where there is none.
+    /// Opens a store, or makes it where there is none, or an empty file.
     ///
     /// # Errors
     /// Those of [`open`](Store::open) and [`create`](Store::create).
     pub fn open_or_create(path: impl AsRef<Path>, options: Options) -> Result<Self> {
-        match Self::open(&path, options.clone()) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Self::create(path, options),
-            opened => opened,
+        let path = path.as_ref();
+        loop {
+            match FileDevice::open(path, Access::ReadWrite) {
+                Ok(device) if device.len_bytes().is_ok_and(|len| len > 0) => {
+                    return Self::open_file(path, device, options);
+                }
+                Ok(_) => {} // Empty: nobody's, or somebody is just about to make a store there.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            // Not even where the options say so is a store overwritten that somebody else made meanwhile.
+            match Self::create(path, options.clone().overwrite(false)) {
+                Err(error) if error.kind() == ErrorKind::Exists => {}
+                made => return made,
+            }
         }
     }
 
@@ -121,9 +136,7 @@ impl Store {
     /// Those of [`open`](Store::open).
     pub fn open_read_only(path: impl AsRef<Path>, options: Options) -> Result<Self> {
         let path = path.as_ref();
-        let device = FileDevice::open(path, Access::ReadOnly)?;
-        let said = |error: Error| error.while_doing(format_args!("cannot open {}", path.display()));
-        Self::open_on(Arc::new(device), options).map_err(said)
+        Self::open_file(path, FileDevice::open(path, Access::ReadOnly)?, options)
     }
 
     /// Makes a store on any device. What the device held is lost.
@@ -132,7 +145,7 @@ impl Store {
     /// `Invalid` for impossible options or a device that is too small, `Full`, `Io`.
     pub fn create_on(device: Arc<dyn Device>, options: Options) -> Result<Self> {
         let geometry = geometry_of(&options)?;
-        let (device, meter) = Metered::meter(device);
+        let (device, meter) = Metered::meter(Latched::latch(device));
         let zones = prepare(&*device, &geometry, &options)?;
         let mut uuid = [0; 16];
         getrandom::fill(&mut uuid)
@@ -168,7 +181,7 @@ impl Store {
     /// # Errors
     /// Those of [`open`](Store::open), but for those of the path.
     pub fn open_on(device: Arc<dyn Device>, options: Options) -> Result<Self> {
-        let (device, meter) = Metered::meter(device);
+        let (device, meter) = Metered::meter(Latched::latch(device));
         let (mut superblock, geometry) = read_superblock(&*device)?;
         let (record, run) = read_checkpoint(&*device, &geometry, &superblock)?;
         let recovered = recover(&*device, &geometry, &superblock)?;

@@ -4,5 +4,6 @@ mod demo;
 mod exit_codes;
 mod harness;
 mod json;
+mod killed;
 mod nouns;
 mod transfers;
