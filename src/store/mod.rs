@@ -29,6 +29,7 @@ mod options;
 mod read;
 mod replay;
 mod server;
+mod settled;
 mod state;
 mod statistics;
 mod verbs;
