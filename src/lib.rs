@@ -7,7 +7,7 @@
 //! The floors of the house; imports point down (docs/architecture.md):
 //!
 //! ```text
-//! 6  snapshot                     verbs: create, restore, delete
+//! 6  snapshot  audit  repair      verbs │ checks of an open store │ what to do about what they find
 //! 5  store        check           the engine, and the auditor that never asks it
 //! 4  commit                       journal, checkpoint, recovery
 //! 3  extent       catalog         from disk blocks to store blocks; who descends from whom
@@ -16,6 +16,7 @@
 //! 0  units  limits  error  defect vocabulary
 //! ```
 
+mod audit;
 mod catalog;
 mod check;
 mod commit;
@@ -25,17 +26,25 @@ mod error;
 mod extent;
 mod format;
 mod limits;
+mod repair;
 mod snapshot;
 mod space;
 mod store;
 mod units;
 
-pub use check::{CheckReport, Finding, check, check_device, recount_sizes};
+pub use check::scrub::{
+    BadBlock, Holding, OnProgress, ScrubOptions, ScrubProgress, ScrubReport, scrub, scrub_device,
+};
+pub use check::{
+    CheckReport, DumpLine, DumpOptions, Finding, OnLine, check, check_device, dump, dump_device,
+    recount_sizes,
+};
 pub use defect::Defect;
 pub use error::{Error, ErrorKind, Result};
 pub use format::{
     Field, LAYOUT, Labels, Layout, ServerKind, ServerMarks, SnapshotKind, SnapshotMarks, WhenFull,
 };
+pub use repair::{LostRange, RepairOptions, RepairReport, repair, repair_device};
 pub use snapshot::{AdoptedSnapshot, Snapshot, SnapshotDisk, SnapshotStatus};
 pub use store::{
     Disk, DiskIo, Extent, ExtentKind, Extents, Freed, Options, Server, Space, Stats, Status, Store,

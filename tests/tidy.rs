@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, iter};
 
 /// The rooms of `src/` and their floors. A room knows the floors below its own, and no other room of its floor.
-const ROOMS: [(&str, u32); 13] = [
+const ROOMS: [(&str, u32); 15] = [
     ("units", 0),
     ("limits", 0),
     ("defect", 0),
@@ -24,6 +24,8 @@ const ROOMS: [(&str, u32); 13] = [
     ("store", 5),
     ("check", 5),
     ("snapshot", 6),
+    ("audit", 6),
+    ("repair", 6),
 ];
 
 /// Neighbours that may know each other all the same, and why.

@@ -10,31 +10,31 @@ use crate::format::{
     CatalogRecord, CheckpointRecord, Collection, CollectionMode, DiskRecord, Garbage, ServerRecord,
     SnapshotRecord, VersionRecord, decode_page,
 };
-use crate::limits::{DISK_BYTES_MAX, SECTOR_BYTES};
+use crate::limits::{BLOCK_NO_MAX, COUNTER_MAX, DISK_BYTES_MAX, SECTOR_BYTES};
 use crate::units::{DiskId, Epoch, ServerId, SnapshotId, VersionId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All records that could be read.
 #[derive(Default)]
-pub(super) struct Records {
-    pub(super) servers: BTreeMap<ServerId, ServerRecord>,
-    pub(super) disks: BTreeMap<DiskId, DiskRecord>,
-    pub(super) snapshots: BTreeMap<SnapshotId, SnapshotRecord>,
-    pub(super) versions: BTreeMap<VersionId, VersionRecord>,
-    pub(super) garbage: BTreeMap<u64, Garbage>,
-    pub(super) collection: Option<Collection>,
+pub(crate) struct Records {
+    pub(crate) servers: BTreeMap<ServerId, ServerRecord>,
+    pub(crate) disks: BTreeMap<DiskId, DiskRecord>,
+    pub(crate) snapshots: BTreeMap<SnapshotId, SnapshotRecord>,
+    pub(crate) versions: BTreeMap<VersionId, VersionRecord>,
+    pub(crate) garbage: BTreeMap<u64, Garbage>,
+    pub(crate) collection: Option<Collection>,
     /// Whether no page is missing. If one is, nothing is said of records that others speak of.
-    pub(super) complete: bool,
+    pub(crate) complete: bool,
 }
 
 impl Records {
     /// The epoch of a version; that of "no version" is zero.
-    pub(super) fn epoch_of(&self, version: Option<VersionId>) -> Epoch {
+    pub(crate) fn epoch_of(&self, version: Option<VersionId>) -> Epoch {
         version.and_then(|id| self.versions.get(&id)).map_or(Epoch(0), |version| version.epoch)
     }
 
     /// The version that the collector is dropping, and how far it has come.
-    pub(super) fn dropping(&self) -> Option<(VersionId, u64)> {
+    pub(crate) fn dropping(&self) -> Option<(VersionId, u64)> {
         self.collection
             .filter(|collection| collection.mode != CollectionMode::Trim)
             .map(|collection| (collection.victim, collection.cursor.0))
@@ -54,7 +54,7 @@ impl Records {
 }
 
 /// Reads all records.
-pub(super) fn read(walk: &mut Walk<'_>, checkpoint: &CheckpointRecord) -> Records {
+pub(crate) fn read(walk: &mut Walk<'_>, checkpoint: &CheckpointRecord) -> Records {
     let tree = Tree { name: "the catalog".into(), lineage: None, scope: Scope::Whole };
     let found = walk.tree(&tree, (checkpoint.catalog_root, checkpoint.catalog_height), 0);
     let mut records = Records { complete: found.whole, ..Records::default() };
@@ -91,7 +91,7 @@ fn put_page(records: &mut Records, number: u64, page: Vec<CatalogRecord>, report
 }
 
 /// Compares the records with one another and with the checkpoint record.
-pub(super) fn verify(records: &Records, checkpoint: &CheckpointRecord, report: &mut CheckReport) {
+pub(crate) fn verify(records: &Records, checkpoint: &CheckpointRecord, report: &mut CheckReport) {
     let mut verifier = Verifier { records, checkpoint, report };
     verifier.servers();
     for disk in records.disks.values() {
@@ -220,6 +220,9 @@ impl Verifier<'_> {
     }
 
     fn garbage(&mut self, garbage: &Garbage) {
+        self.require(garbage.id < COUNTER_MAX && garbage.first.0 <= BLOCK_NO_MAX, || {
+            format!("garbage {} at disk block {}", garbage.id, garbage.first)
+        });
         let (now, Garbage { limit_below, limit_above, .. }) = (self.checkpoint.epoch, garbage);
         self.require(*limit_below <= now && *limit_above <= now, || {
             format!("garbage {}: limits {limit_below} and {limit_above}, and the epoch is {now}", garbage.id)

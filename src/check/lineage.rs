@@ -8,7 +8,7 @@ use crate::units::{DiskId, VersionId, index, wide};
 use std::collections::HashMap;
 
 /// Numbers for families of versions and heads.
-pub(super) struct Lineages {
+pub(crate) struct Lineages {
     /// The next one on the way to the number that stands for all.
     next: Vec<u64>,
     versions: HashMap<VersionId, u64>,
@@ -16,7 +16,7 @@ pub(super) struct Lineages {
 }
 
 impl Lineages {
-    pub(super) fn new(records: &Records) -> Self {
+    pub(crate) fn new(records: &Records) -> Self {
         let versions: HashMap<_, _> = records.versions.keys().copied().zip(0..).collect();
         let disks: HashMap<_, _> = records.disks.keys().copied().zip(wide(versions.len())..).collect();
         let next = (0..wide(versions.len() + disks.len())).collect();
@@ -57,16 +57,16 @@ impl Lineages {
         last
     }
 
-    pub(super) fn of_version(&self, id: VersionId) -> u64 {
+    pub(crate) fn of_version(&self, id: VersionId) -> u64 {
         self.versions.get(&id).map_or(u64::MAX, |&at| self.last(at))
     }
 
-    pub(super) fn of_disk(&self, id: DiskId) -> u64 {
+    pub(crate) fn of_disk(&self, id: DiskId) -> u64 {
         self.disks.get(&id).map_or(u64::MAX, |&at| self.last(at))
     }
 
     /// A number that is nobody's: the `nth` tree without a family.
-    pub(super) fn beyond(&self, nth: u64) -> u64 {
+    pub(crate) fn beyond(&self, nth: u64) -> u64 {
         wide(self.next.len()) + nth
     }
 }

@@ -8,14 +8,14 @@ use crate::units::BlockNo;
 use std::{fmt, io};
 
 /// The device, with the geometry and the number of zones that were found sound.
-pub(super) struct Medium<'a> {
+pub(crate) struct Medium<'a> {
     device: &'a dyn Device,
-    pub(super) geometry: Geometry,
-    pub(super) zones: u64,
+    pub(crate) geometry: Geometry,
+    pub(crate) zones: u64,
 }
 
 /// Why a block does not give what it should.
-pub(super) enum Unreadable {
+pub(crate) enum Unreadable {
     /// The medium says so.
     Io(io::Error),
     /// It holds something else.
@@ -35,17 +35,17 @@ impl fmt::Display for Unreadable {
 }
 
 impl<'a> Medium<'a> {
-    pub(super) fn new(device: &'a dyn Device, geometry: Geometry, zones: u64) -> Self {
+    pub(crate) fn new(device: &'a dyn Device, geometry: Geometry, zones: u64) -> Self {
         Self { device, geometry, zones }
     }
 
     /// The place of a data block of the store; `None` for everything else.
-    pub(super) fn place_of(&self, block: BlockNo) -> Option<Place> {
+    pub(crate) fn place_of(&self, block: BlockNo) -> Option<Place> {
         self.geometry.place_of(block).filter(|place| place.zone < self.zones)
     }
 
     /// The bytes of a block that lies inside the device.
-    pub(super) fn sealed(&self, block: BlockNo, crc: u32) -> Result<Vec<u8>, Unreadable> {
+    pub(crate) fn sealed(&self, block: BlockNo, crc: u32) -> Result<Vec<u8>, Unreadable> {
         let mut bytes = vec![0; self.geometry.block_bytes()];
         self.device.read_at(&mut bytes, self.geometry.offset_bytes(block)).map_err(Unreadable::Io)?;
         if seal(&bytes) == crc { Ok(bytes) } else { Err(Unreadable::Seal) }

@@ -15,21 +15,25 @@
 //!     no longer leads to) is not reported again.
 //! K3  It changes nothing: the device is only ever read.
 
-mod catalog;
+pub(crate) mod catalog;
+mod dump;
 #[cfg(test)]
 mod image;
 mod journal;
-mod lineage;
-mod medium;
-mod recount;
+pub(crate) mod lineage;
+pub(crate) mod medium;
+pub(crate) mod recount;
 mod report;
 mod roots;
+pub(crate) mod scrub;
 mod sizes;
+mod still;
 mod tables;
 #[cfg(test)]
 mod tests;
-mod walk;
+pub(crate) mod walk;
 
+pub use dump::{DumpLine, DumpOptions, OnLine, dump, dump_device};
 pub use report::{CheckReport, Finding};
 pub use sizes::recount_sizes;
 
@@ -37,7 +41,10 @@ use crate::device::{Access, Device, FileDevice};
 use crate::error::Result;
 use medium::Medium;
 use recount::Recount;
+use roots::Roots;
 use std::path::Path;
+use std::sync::Arc;
+use still::Still;
 use walk::{Forest, Walk};
 
 /// Checks the store at `path`, which no process may have open for writing.
@@ -67,25 +74,69 @@ pub fn check(path: impl AsRef<Path>) -> Result<CheckReport> {
 /// library, `Io` where not even the superblock can be read.
 pub fn check_device(device: &dyn Device) -> Result<CheckReport> {
     let mut report = CheckReport::default();
-    let Some(superblock) = roots::superblock(device, &mut report)? else { return Ok(report) };
-    let Some(geometry) = roots::geometry(device, &superblock, &mut report)? else { return Ok(report) };
-    let record = roots::checkpoint(device, &geometry, &superblock, &mut report)?;
-    let zones = record.as_ref().map(|(record, _)| record.zones);
-    if let Some((record, run)) = record {
-        let medium = Medium::new(device, geometry, record.zones);
-        let mut recount = Recount::new(&geometry);
-        for nth in 0..run.count {
-            if let Some(place) = medium.place_of(run.first.plus(nth)) {
-                recount.hold_metadata(place, run.first.plus(nth));
-            }
-        }
-        let mut walk = Walk::new(&medium, &mut recount, &mut report);
-        let records = catalog::read(&mut walk, &record);
-        catalog::verify(&records, &record, walk.report());
-        Forest::new(&records, geometry.block_size()).walk(&mut walk);
-        let complete = walk.finish();
-        tables::compare(&medium, &record, (recount, complete && records.complete), &mut report);
+    if let Some(roots) = Roots::read(device, &mut report)? {
+        check_settled(device, &roots, &mut report);
+        roots.check_journal(device, &mut report);
     }
-    journal::check(device, (&geometry, zones), &superblock, &mut report);
     Ok(report)
+}
+
+/// Checks everything that the checkpoint record leads to.
+fn check_settled(device: &dyn Device, roots: &Roots, report: &mut CheckReport) {
+    let Some((record, run)) = &roots.record else { return };
+    let medium = Medium::new(device, roots.geometry, record.zones);
+    let mut recount = Recount::new(&roots.geometry);
+    for nth in 0..run.count {
+        if let Some(place) = medium.place_of(run.first.plus(nth)) {
+            recount.hold_metadata(place, run.first.plus(nth));
+        }
+    }
+    let mut walk = Walk::new(&medium, &mut recount, report);
+    let records = catalog::read(&mut walk, record);
+    catalog::verify(&records, record, walk.report());
+    Forest::new(&records, roots.geometry.block_size()).walk(&mut walk);
+    let complete = walk.finish() && records.complete;
+    (report.blocks_in_use, report.data_blocks_mapped) = (recount.blocks, recount.data_references);
+    tables::compare(&medium, record, (recount, complete), report);
+}
+
+/// A check of a store that is open, in two parts: what later checkpoints write over is read while none runs, and what
+/// they leave alone is walked beside them.
+pub(crate) struct OpenCheck {
+    still: Still,
+    journal: CheckReport,
+}
+
+impl OpenCheck {
+    /// Checks the journal, and reads superblocks and tables. Meanwhile nobody may write them. Memory: two bytes for
+    /// each block of the zones in use.
+    ///
+    /// # Errors
+    /// As [`check_device`].
+    pub(crate) fn begin(device: &Arc<dyn Device>) -> Result<Self> {
+        let still = Still::new(device.clone());
+        let mut journal = CheckReport::default();
+        if let Some(roots) = Roots::read(&still, &mut CheckReport::default())? {
+            if let Some((record, _)) = &roots.record {
+                tables::read_all(&Medium::new(&still, roots.geometry, record.zones), record);
+            }
+            roots.check_journal(&**device, &mut journal);
+        }
+        Ok(Self { still, journal })
+    }
+
+    /// Checks the rest, reading from `device`: blocks that the checkpoint at the beginning leads to, which must not
+    /// be used again meanwhile.
+    ///
+    /// # Errors
+    /// As [`check_device`].
+    pub(crate) fn finish(self, device: Arc<dyn Device>) -> Result<CheckReport> {
+        let still = self.still.over(device);
+        let mut report = CheckReport::default();
+        if let Some(roots) = Roots::read(&still, &mut report)? {
+            check_settled(&still, &roots, &mut report);
+        }
+        report.append(self.journal);
+        Ok(report)
+    }
 }

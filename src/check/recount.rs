@@ -14,13 +14,14 @@
 //!
 //! A block's other holders stand in a map beside.
 
-use crate::format::{Geometry, Place};
+use super::walk::Ledger;
+use crate::format::{Geometry, Place, Reference};
 use crate::limits::{BLOCK_SIZE_MIN, DISK_BYTES_MAX};
 use crate::units::{BlockNo, Epoch, index, wide};
 use std::collections::{HashMap, HashSet};
 
 /// Disk blocks are below this.
-pub(super) const DISK_BLOCKS_MAX: u64 = DISK_BYTES_MAX / BLOCK_SIZE_MIN as u64;
+pub(crate) const DISK_BLOCKS_MAX: u64 = DISK_BYTES_MAX / BLOCK_SIZE_MIN as u64;
 const PLACE_BITS: u32 = DISK_BLOCKS_MAX.trailing_zeros();
 const _: () = assert!(DISK_BLOCKS_MAX.is_power_of_two() && PLACE_BITS == 38);
 
@@ -31,23 +32,33 @@ const AGES_MAX: u64 = (1 << (64 - PLACE_BITS)) - 2;
 
 /// Who holds a data block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Holder {
+pub(crate) struct Holder {
     /// The lineage that the map belongs to.
-    pub(super) lineage: u64,
-    pub(super) birth: Epoch,
+    pub(crate) lineage: u64,
+    pub(crate) birth: Epoch,
     /// A disk block below [`DISK_BLOCKS_MAX`].
-    pub(super) at: u64,
+    pub(crate) at: u64,
 }
 
 /// The counts of one refcount page, as they were found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct PageKey {
-    pub(super) zone: u64,
-    pub(super) page: u32,
+pub(crate) struct PageKey {
+    pub(crate) zone: u64,
+    pub(crate) page: u32,
+}
+
+impl Ledger for Recount {
+    fn data(&mut self, place: Place, reference: Reference, holder: Holder) {
+        self.hold(place, reference.block(), holder);
+    }
+
+    fn metadata(&mut self, place: Place, block: BlockNo) {
+        self.hold_metadata(place, block);
+    }
 }
 
 /// All counts.
-pub(super) struct Recount {
+pub(crate) struct Recount {
     counts_per_page: u32,
     pages: HashMap<PageKey, Box<[u64]>>,
     ages: HashMap<(u64, Epoch), u64>,
@@ -55,13 +66,13 @@ pub(super) struct Recount {
     /// Holders that did not fit into the block's word.
     others: HashMap<BlockNo, HashSet<(u64, u64)>>,
     /// Blocks with a holder.
-    pub(super) blocks: u64,
+    pub(crate) blocks: u64,
     /// Holders of data blocks.
-    pub(super) data_references: u64,
+    pub(crate) data_references: u64,
 }
 
 impl Recount {
-    pub(super) fn new(geometry: &Geometry) -> Self {
+    pub(crate) fn new(geometry: &Geometry) -> Self {
         Self {
             counts_per_page: geometry.counts_per_page(),
             pages: HashMap::new(),
@@ -74,7 +85,7 @@ impl Recount {
     }
 
     /// `holder` refers to `block`, which lies at `place`. Finding the same holder again changes nothing.
-    pub(super) fn hold(&mut self, place: Place, block: BlockNo, holder: Holder) {
+    pub(crate) fn hold(&mut self, place: Place, block: BlockNo, holder: Holder) {
         let age = self.age(holder.lineage, holder.birth);
         if self.enter(place, block, (age, holder.at)) {
             self.data_references += 1;
@@ -82,7 +93,7 @@ impl Recount {
     }
 
     /// `block` is metadata. The caller says so once for each block.
-    pub(super) fn hold_metadata(&mut self, place: Place, block: BlockNo) {
+    pub(crate) fn hold_metadata(&mut self, place: Place, block: BlockNo) {
         self.enter(place, block, (METADATA, 0));
     }
 
@@ -123,7 +134,7 @@ impl Recount {
     }
 
     /// The counts found in a page, which are taken out; `None` where there are none.
-    pub(super) fn take_page(&mut self, key: PageKey, block_at: impl Fn(u32) -> BlockNo) -> Option<Vec<u64>> {
+    pub(crate) fn take_page(&mut self, key: PageKey, block_at: impl Fn(u32) -> BlockNo) -> Option<Vec<u64>> {
         let words = self.pages.remove(&key)?;
         let first = key.page * self.counts_per_page;
         let counts = (first..).zip(words.iter()).map(|(at, &word)| {
@@ -134,7 +145,7 @@ impl Recount {
     }
 
     /// The pages that were not taken out, in order.
-    pub(super) fn rest(&self) -> Vec<PageKey> {
+    pub(crate) fn rest(&self) -> Vec<PageKey> {
         let mut rest: Vec<_> = self.pages.keys().copied().collect();
         rest.sort_unstable();
         rest

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use std::fmt;
 
 /// Findings that a report holds; what is found beyond is only counted.
-pub(super) const FINDINGS_MAX: usize = 1000;
+pub(crate) const FINDINGS_MAX: usize = 1000;
 
 /// What a check found, and how much it looked at.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -39,7 +39,7 @@ impl CheckReport {
     }
 
     /// Adds a finding, or counts it where there are enough.
-    pub(super) fn find(&mut self, defect: Defect, place: impl fmt::Display) {
+    pub(crate) fn find(&mut self, defect: Defect, place: impl fmt::Display) {
         if self.findings.len() < FINDINGS_MAX {
             self.findings.push(Finding { defect, place: place.to_string() });
         } else {
@@ -47,8 +47,18 @@ impl CheckReport {
         }
     }
 
+    /// Adds what another part of the check found.
+    pub(crate) fn append(&mut self, other: Self) {
+        for finding in other.findings {
+            self.find(finding.defect, finding.place);
+        }
+        self.findings_omitted += other.findings_omitted;
+        self.notes.extend(other.notes);
+        self.journal_batches += other.journal_batches;
+    }
+
     /// Adds a note.
-    pub(super) fn note(&mut self, note: impl Into<String>) {
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
 }

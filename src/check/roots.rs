@@ -11,6 +11,7 @@
 //! foreign     finding                      damaged    no store             no store
 //! ```
 
+use super::journal;
 use super::report::CheckReport;
 use crate::defect::Defect;
 use crate::device::Device;
@@ -19,14 +20,38 @@ use crate::format::{
     CheckpointRecord, FORMAT_VERSION, Geometry, JOURNAL_UNIT, SLOT_OFFSETS, SUPERBLOCK_BYTES, Slot,
     Superblock, seal,
 };
-use crate::limits::BLOCK_NO_MAX;
+use crate::limits::{BLOCK_NO_MAX, COUNTER_MAX};
 use crate::units::{BlockNo, BlockRun, index, wide};
 
 /// A superblock's fields lie in its first sector, the unit that a crash keeps or loses.
 const SECTOR: usize = 512;
 
+/// Where everything begins.
+pub(super) struct Roots {
+    pub(super) superblock: Superblock,
+    pub(super) geometry: Geometry,
+    /// The checkpoint record and its blocks; `None` where it is damaged, or the store is cut short.
+    pub(super) record: Option<(CheckpointRecord, BlockRun)>,
+}
+
+impl Roots {
+    /// Reads them. `None` where the report says why nothing can be followed.
+    pub(super) fn read(device: &dyn Device, report: &mut CheckReport) -> Result<Option<Self>> {
+        let Some(superblock) = superblock(device, report)? else { return Ok(None) };
+        let Some(geometry) = geometry(device, &superblock, report)? else { return Ok(None) };
+        let record = checkpoint(device, &geometry, &superblock, report)?;
+        Ok(Some(Self { superblock, geometry, record }))
+    }
+
+    /// Checks the journal behind the checkpoint.
+    pub(super) fn check_journal(&self, device: &dyn Device, report: &mut CheckReport) {
+        let zones = self.record.as_ref().map(|(record, _)| record.zones);
+        journal::check(device, (&self.geometry, zones), &self.superblock, report);
+    }
+}
+
 /// The superblock to go on with; `None` where the report says why there is none.
-pub(super) fn superblock(device: &dyn Device, report: &mut CheckReport) -> Result<Option<Superblock>> {
+fn superblock(device: &dyn Device, report: &mut CheckReport) -> Result<Option<Superblock>> {
     let bytes_a = slot_bytes(device, 0)?;
     let bytes_b = slot_bytes(device, 1)?;
     let chosen = match (Superblock::open(&bytes_a), Superblock::open(&bytes_b)) {
@@ -124,7 +149,7 @@ fn check_version(superblock: &Superblock) -> Result<()> {
 }
 
 /// The geometry; `None` where it is impossible.
-pub(super) fn geometry(
+fn geometry(
     device: &dyn Device,
     superblock: &Superblock,
     report: &mut CheckReport,
@@ -138,6 +163,10 @@ pub(super) fn geometry(
     };
     if !superblock.reserved_is_zero() {
         report.find(Defect::Geometry, "reserved bytes of the superblock are set");
+    }
+    let counters = [superblock.writes, superblock.term, superblock.recovered, superblock.journal_sequence];
+    if counters.iter().any(|counter| counter.get() > COUNTER_MAX) || superblock.journal_sequence.get() == 0 {
+        report.find(Defect::Geometry, "a counter of the superblock has a value that no store comes to");
     }
     let offset = superblock.journal_offset.get();
     if offset >= geometry.journal_bytes() || !offset.is_multiple_of(JOURNAL_UNIT) {
@@ -153,7 +182,7 @@ pub(super) fn geometry(
 }
 
 /// The checkpoint record and its blocks; `None` where it is damaged, or the store is cut short.
-pub(super) fn checkpoint(
+fn checkpoint(
     device: &dyn Device,
     geometry: &Geometry,
     superblock: &Superblock,
@@ -197,7 +226,7 @@ pub(super) fn checkpoint(
     Ok(sense(&record, (geometry, has), place.map(|place| place.zone), report).then_some((record, run)))
 }
 
-/// Whether the record's numbers fit together and into the device.
+/// Whether the record's numbers fit together and into the device. What is only impossible is reported, and followed.
 fn sense(
     record: &CheckpointRecord,
     (geometry, has): (&Geometry, u64),
@@ -216,6 +245,20 @@ fn sense(
         report.find(Defect::Truncated, format!("{has} bytes; {zones} zones need {needs}"));
         return false;
     }
+    if record.generation.0 > COUNTER_MAX || record.next_id > COUNTER_MAX {
+        let (generation, next_id) = (record.generation, record.next_id);
+        report.find(
+            Defect::Checkpoint,
+            format!("generation {generation} or next id {next_id} is more than any store comes to"),
+        );
+    }
+    if record.catalog_pages > has / u64::from(geometry.block_size()) {
+        report
+            .find(Defect::Checkpoint, format!("{} catalog pages are more than blocks", record.catalog_pages));
+    }
+    if !geometry.is_map_height(record.catalog_height) {
+        report.find(Defect::Checkpoint, format!("a catalog map of {} levels", record.catalog_height));
+    }
     if own_zone.is_none_or(|zone| zone >= zones) {
         report.find(Defect::Checkpoint, format!("it lies behind the {zones} zones that it speaks of"));
         return false;
@@ -225,4 +268,52 @@ fn sense(
 
 fn device_bytes(device: &dyn Device) -> Result<u64> {
     device.len_bytes().map_err(|cause| Error::io("read the store's length", cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::check::check_device;
+    use crate::check::image::{Finished, Image};
+    use crate::defect::Defect;
+    use crate::format::{CheckpointRecord, seal};
+    use crate::limits::COUNTER_MAX;
+    use crate::units::{Generation, index};
+    use zerocopy::little_endian::{U32, U64};
+
+    /// A store without disks, with a change of its checkpoint record that is sealed.
+    fn with_record(change: impl FnOnce(&mut CheckpointRecord)) -> Finished {
+        let mut finished = Image::new().finish();
+        let at = index(finished.geometry.offset_bytes(finished.record));
+        let length = index(u64::from(finished.superblock.checkpoint_bytes.get()));
+        let mut record = CheckpointRecord::decode(&finished.bytes[at..at + length]).unwrap();
+        change(&mut record);
+        let bytes = record.encode();
+        finished.bytes[at..at + length].copy_from_slice(&bytes);
+        finished.superblock.checkpoint_crc = U32::new(seal(&bytes));
+        finished.set_superblocks(|_| ());
+        finished
+    }
+
+    fn found(finished: Finished) -> Vec<Defect> {
+        let report = check_device(&finished.device()).unwrap();
+        report.findings.iter().map(|finding| finding.defect).collect()
+    }
+
+    #[test]
+    fn a_record_with_a_number_that_no_store_comes_to_is_found() {
+        assert_eq!(found(with_record(|_| ())), []);
+        assert_eq!(found(with_record(|record| record.next_id = COUNTER_MAX + 1)), [Defect::Checkpoint]);
+        assert_eq!(
+            found(with_record(|record| record.generation = Generation(COUNTER_MAX + 1))),
+            [Defect::Checkpoint]
+        );
+        assert_eq!(found(with_record(|record| record.catalog_pages = 1 << 40)), [Defect::Checkpoint]);
+    }
+
+    #[test]
+    fn a_superblock_with_a_number_that_no_store_comes_to_is_found() {
+        let mut finished = Image::new().finish();
+        finished.set_superblocks(|superblock| superblock.term = U64::new(COUNTER_MAX + 1));
+        assert_eq!(found(finished), [Defect::Geometry]);
+    }
 }

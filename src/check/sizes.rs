@@ -7,7 +7,7 @@ use super::catalog::{self, Records};
 use super::medium::Medium;
 use super::recount::Recount;
 use super::report::CheckReport;
-use super::roots;
+use super::roots::Roots;
 use super::walk::Walk;
 use crate::defect::Defect;
 use crate::device::Device;
@@ -31,11 +31,8 @@ enum Holder {
 /// Those of [`check_device`](crate::check_device).
 pub fn recount_sizes(device: &dyn Device) -> Result<CheckReport> {
     let mut report = CheckReport::default();
-    let Some(superblock) = roots::superblock(device, &mut report)? else { return Ok(report) };
-    let Some(geometry) = roots::geometry(device, &superblock, &mut report)? else { return Ok(report) };
-    let Some((record, _)) = roots::checkpoint(device, &geometry, &superblock, &mut report)? else {
-        return Ok(report);
-    };
+    let Some(Roots { geometry, record, .. }) = Roots::read(device, &mut report)? else { return Ok(report) };
+    let Some((record, _)) = record else { return Ok(report) };
     let medium = Medium::new(device, geometry, record.zones);
     let mut recount = Recount::new(&geometry);
     let records = catalog::read(&mut Walk::new(&medium, &mut recount, &mut report), &record);

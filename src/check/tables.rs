@@ -42,6 +42,22 @@ pub(super) fn compare(
     }
 }
 
+/// Reads all of it once, for whoever keeps what is read.
+pub(super) fn read_all(medium: &Medium<'_>, record: &CheckpointRecord) {
+    let (pages, zones) = (medium.geometry.pages_per_zone(), medium.geometry.zones_per_group());
+    for (number, entry) in (0..).zip(&record.groups) {
+        let Some(slot) = entry.slot else { continue };
+        let summary = medium.sealed(medium.geometry.summary_block(number, slot), entry.crc).ok();
+        let summary = summary.and_then(|bytes| decode_summary(&bytes, pages, zones)).unwrap_or_default();
+        for (zone, entry) in (number * zones..medium.zones).zip(&summary) {
+            for (page, slot) in (0..pages).filter_map(|page| Some((page, entry.slot(page)?))) {
+                let crc = entry.crcs.get(index(u64::from(page))).copied().unwrap_or_default();
+                drop(medium.sealed(medium.geometry.refcount_block(zone, page, slot), crc));
+            }
+        }
+    }
+}
+
 struct Tables<'a> {
     medium: &'a Medium<'a>,
     recount: Recount,

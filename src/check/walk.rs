@@ -7,7 +7,7 @@
 use super::catalog::Records;
 use super::lineage::Lineages;
 use super::medium::Medium;
-use super::recount::{DISK_BLOCKS_MAX, Holder, Recount};
+use super::recount::{DISK_BLOCKS_MAX, Holder};
 use super::report::CheckReport;
 use crate::defect::Defect;
 use crate::format::{Place, Reference, Root, node_from_bytes};
@@ -17,7 +17,7 @@ use std::collections::HashMap;
 
 /// Which part of a tree its root still stands for.
 #[derive(Clone, Copy)]
-pub(super) enum Scope {
+pub(crate) enum Scope {
     /// All of it.
     Whole,
     /// What the collector has not come to, and only what it is going to drop: the rest is somebody else's.
@@ -26,7 +26,7 @@ pub(super) enum Scope {
 
 impl Scope {
     /// Whether what stands at `first`, and reaches up to `end`, is to be followed and counted.
-    fn includes(self, birth: Epoch, (first, end): (u64, u64)) -> bool {
+    pub(crate) fn includes(self, birth: Epoch, (first, end): (u64, u64)) -> bool {
         match self {
             Self::Whole => true,
             Self::Owned { below, above, split, cursor } => {
@@ -38,23 +38,23 @@ impl Scope {
 }
 
 /// One tree.
-pub(super) struct Tree {
+pub(crate) struct Tree {
     /// What it is called in findings.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Whose references it shares; `None` for the catalog.
-    pub(super) lineage: Option<u64>,
-    pub(super) scope: Scope,
+    pub(crate) lineage: Option<u64>,
+    pub(crate) scope: Scope,
 }
 
 /// What was found in a subtree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Subtree {
+pub(crate) struct Subtree {
     /// References to data blocks.
-    pub(super) mapped: u64,
+    pub(crate) mapped: u64,
     /// The first disk block behind the last one that is mapped.
-    pub(super) end: u64,
+    pub(crate) end: u64,
     /// Whether all of it could be followed.
-    pub(super) whole: bool,
+    pub(crate) whole: bool,
 }
 
 impl Subtree {
@@ -68,6 +68,14 @@ impl Subtree {
     }
 }
 
+/// Hears what a walk finds.
+pub(crate) trait Ledger {
+    /// A map refers to a data block. What two nodes that were copied from one hold is said for each of them.
+    fn data(&mut self, place: Place, reference: Reference, holder: Holder);
+    /// A block is a node or a catalog page; said once.
+    fn metadata(&mut self, place: Place, block: BlockNo);
+}
+
 /// How a node was reached first, and what is below.
 struct Seen {
     reference: Reference,
@@ -78,9 +86,9 @@ struct Seen {
 }
 
 /// All walks of one check.
-pub(super) struct Walk<'a> {
+pub(crate) struct Walk<'a> {
     medium: &'a Medium<'a>,
-    recount: &'a mut Recount,
+    ledger: &'a mut dyn Ledger,
     report: &'a mut CheckReport,
     seen: HashMap<BlockNo, Seen>,
     /// Catalog pages, in the order of their numbers.
@@ -89,33 +97,35 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(medium: &'a Medium<'a>, recount: &'a mut Recount, report: &'a mut CheckReport) -> Self {
-        Self { medium, recount, report, seen: HashMap::new(), pages: Vec::new(), complete: true }
+    pub(crate) fn new(
+        medium: &'a Medium<'a>,
+        ledger: &'a mut dyn Ledger,
+        report: &'a mut CheckReport,
+    ) -> Self {
+        Self { medium, ledger, report, seen: HashMap::new(), pages: Vec::new(), complete: true }
     }
 
-    pub(super) fn medium(&self) -> &'a Medium<'a> {
+    pub(crate) fn medium(&self) -> &'a Medium<'a> {
         self.medium
     }
 
-    pub(super) fn report(&mut self) -> &mut CheckReport {
+    pub(crate) fn report(&mut self) -> &mut CheckReport {
         self.report
     }
 
     /// The catalog pages that were met.
-    pub(super) fn take_pages(&mut self) -> Vec<(u64, Reference)> {
+    pub(crate) fn take_pages(&mut self) -> Vec<(u64, Reference)> {
         std::mem::take(&mut self.pages)
     }
 
     /// Writes the totals into the report. Whether everything could be followed.
-    pub(super) fn finish(self) -> bool {
+    pub(crate) fn finish(self) -> bool {
         self.report.nodes = wide(self.seen.values().filter(|seen| seen.level > 0).count());
-        self.report.blocks_in_use = self.recount.blocks;
-        self.report.data_blocks_mapped = self.recount.data_references;
         self.complete
     }
 
     /// Follows a tree whose topmost reference stands at `first`.
-    pub(super) fn tree(&mut self, tree: &Tree, root: (Reference, u32), first: u64) -> Subtree {
+    pub(crate) fn tree(&mut self, tree: &Tree, root: (Reference, u32), first: u64) -> Subtree {
         let (reference, height) = root;
         if height > MAP_HEIGHT_MAX || (height == 0 && !reference.is_hole()) {
             return self.lose(Defect::Reference, format!("{}: a tree of {height} levels", tree.name));
@@ -145,7 +155,8 @@ impl<'a> Walk<'a> {
         };
         match tree.lineage {
             Some(lineage) if level == 0 => {
-                self.recount.hold(place, block, Holder { lineage, birth: reference.birth(), at: first });
+                let holder = Holder { lineage, birth: reference.birth(), at: first };
+                self.ledger.data(place, reference, holder);
                 Subtree { mapped: 1, end: first + 1, whole: true }
             }
             _ => self.once(tree, (reference, place), level, first),
@@ -174,7 +185,7 @@ impl<'a> Walk<'a> {
                 self.lose(Defect::Reference, what)
             };
         }
-        self.recount.hold_metadata(place, block);
+        self.ledger.metadata(place, block);
         let lineage = tree.lineage;
         self.seen.insert(block, Seen { reference, level, first, lineage, below: Subtree::LOST });
         let below = if level == 0 {
@@ -227,7 +238,7 @@ impl<'a> Walk<'a> {
 }
 
 /// All trees that the catalog leads to.
-pub(super) struct Forest<'a> {
+pub(crate) struct Forest<'a> {
     records: &'a Records,
     block_size: u32,
     lineages: Lineages,
@@ -242,13 +253,13 @@ struct Claims {
 }
 
 impl<'a> Forest<'a> {
-    pub(super) fn new(records: &'a Records, block_size: u32) -> Self {
+    pub(crate) fn new(records: &'a Records, block_size: u32) -> Self {
         Self { records, block_size, lineages: Lineages::new(records) }
     }
 
     /// Follows all trees; those that the collector is at work on last, because they are not whole, and
     /// what they share is to be found by way of somebody who holds all of it.
-    pub(super) fn walk(&mut self, walk: &mut Walk<'_>) {
+    pub(crate) fn walk(&mut self, walk: &mut Walk<'_>) {
         for disk in self.records.disks.values() {
             let tree = Tree {
                 name: format!("disk {}", disk.id),

@@ -120,13 +120,15 @@ impl Engine {
     }
 
     /// Waits until the readers that hold up parked blocks have left. Each is at work on one part of one read,
-    /// and none that comes later is waited for.
+    /// and none that comes later is waited for. A look at the whole store gives up.
     fn wait_for_parked(&self) {
+        self.waiting_for_space.fetch_add(1, Ordering::Relaxed);
         self.release_parked();
         while self.gate.holds_any() {
             std::thread::yield_now();
             self.release_parked();
         }
+        self.waiting_for_space.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Takes a run of up to `most` free blocks for data. `None` unless `needed` blocks are free above the floor:

@@ -31,6 +31,8 @@ pub(crate) struct Engine {
     pub(super) allocator: Mutex<Allocator>,
     /// Blocks that could be taken now, as of the last change.
     pub(super) free_hint: AtomicU64,
+    /// How many wait for blocks that are parked.
+    pub(super) waiting_for_space: AtomicU64,
     pub(super) nodes: NodeSource,
     pub(super) journal: Journal,
     pub(super) runs: RunTable,

@@ -29,6 +29,7 @@ mod options;
 mod read;
 mod replay;
 mod server;
+mod settled;
 mod sizes;
 mod state;
 mod statistics;

@@ -432,6 +432,7 @@ impl Parts {
             state: RwLock::new(state),
             free_hint: AtomicU64::new(allocator.free()),
             allocator: Mutex::new(allocator),
+            waiting_for_space: AtomicU64::new(0),
             nodes,
             journal,
             runs: RunTable::default(),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
 
-use crate::{check, demo, disk, init, server, sizes, snapshot};
+use crate::{check, demo, disk, dump, init, repair, scrub, server, sizes, snapshot};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -18,7 +18,7 @@ Examples:
 
 Exit codes:
   0  done
-  1  the operation failed, or `check` found defects
+  1  the operation failed, or `check`, `scrub` or `repair` found defects
   2  usage: an argument is not acceptable, or names a file that is not a store
   3  not found: no such store, server, disk, snapshot or source file
   4  exists: the name or the target file is already taken
@@ -79,6 +79,12 @@ pub(crate) enum Command {
     Collect,
     /// Audit the whole store; exit code 1 and a list of defects if it is not clean
     Check(check::Arguments),
+    /// Read every block of data and compare its checksum; exit code 1 and a list if any is bad
+    Scrub(scrub::Arguments),
+    /// Say what it takes to repair a damaged store and what is lost; do it with --yes
+    Repair(repair::Arguments),
+    /// Print superblocks, records, maps and journal as text, damaged or not
+    Dump(dump::Arguments),
     /// Show a snapshot, a disaster and a restore in a temporary store, with what each step cost
     Demo(demo::Arguments),
     /// Print a completion script for a shell

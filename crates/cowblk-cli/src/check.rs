@@ -1,11 +1,11 @@
 //! `cowblk check`: the offline audit, and its verdict as an exit code.
 
 use clap::Args;
-use cowblk::{CheckReport, Finding, check};
+use cowblk::{CheckReport, Finding, ScrubOptions, ScrubReport, check};
 use serde::Serialize;
 
 use crate::failure::{Failure, Kind};
-use crate::scrub::{Scrub, scrub};
+use crate::scrub;
 use crate::session::Session;
 use crate::sizes::human;
 use crate::table::{Column, Table, printable};
@@ -16,7 +16,7 @@ use crate::table::{Column, Table, printable};
   cowblk --store pool.cow check --data
   cowblk --store pool.cow --json check")]
 pub(crate) struct Arguments {
-    /// Also read every block of every disk and snapshot, and compare its checksum
+    /// Also read every block of data and compare its checksum, as `scrub` does
     #[arg(long)]
     data: bool,
 }
@@ -44,12 +44,10 @@ pub(crate) struct Defect {
 }
 
 impl Defect {
-    /// What a read that met damage says about it.
-    pub(crate) fn of(error: &cowblk::Error) -> Defect {
-        let kind = error.defect();
-        let (code, title) = kind.map_or(("-", "damage"), |kind| (kind.code(), kind.title()));
-        let place = error.to_string().replace(&format!("{code} {title}: "), "");
-        Defect { code, title, place }
+    /// A block of data that does not hold what was written.
+    pub(crate) fn of(bad: &cowblk::BadBlock) -> Defect {
+        let kind = cowblk::Defect::Data;
+        Defect { code: kind.code(), title: kind.title(), place: scrub::place_of(bad) }
     }
 }
 
@@ -62,14 +60,7 @@ impl From<Finding> for Defect {
 pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
     let mut verdict = Verdict::from(check(session.path()?)?);
     if arguments.data {
-        match session.read(scrub) {
-            Ok(scrub) => verdict.add(scrub),
-            // The audit has said what is wrong with a store that cannot even be opened.
-            Err(failure) if failure.kind() == Kind::Corrupt && !verdict.clean => {
-                verdict.notes.push(format!("the data was not read: {failure}"));
-            }
-            Err(failure) => return Err(failure),
-        }
+        verdict.add(&scrub::read_all(session, &ScrubOptions::default(), None)?);
     }
     session.output.item(&verdict, &verdict.text())?;
     if verdict.clean { Ok(()) } else { Err(Failure::new(Kind::Defects, "the store has defects")) }
@@ -91,10 +82,11 @@ impl From<CheckReport> for Verdict {
 }
 
 impl Verdict {
-    fn add(&mut self, scrub: Scrub) {
-        self.count += scrub.defects.len() as u64 + scrub.omitted;
+    /// Adds bad data; what is wrong with the maps, the check has said.
+    fn add(&mut self, scrub: &ScrubReport) {
+        self.count += scrub.bad_blocks.len() as u64;
         self.clean = self.count == 0;
-        self.results.extend(scrub.defects);
+        self.results.extend(scrub.bad_blocks.iter().map(Defect::of));
         self.data_bytes_read = Some(scrub.bytes_read);
     }
 

@@ -86,10 +86,6 @@ impl Failure {
         Failure { kind, message: message.into() }
     }
 
-    pub(crate) fn kind(&self) -> Kind {
-        self.kind
-    }
-
     /// A failed system call on a file that the caller named: `doing` is a verb, as in "read".
     pub(crate) fn io(doing: &str, path: &Path, cause: &io::Error) -> Failure {
         Failure::new(kind_of(cause), format!("{doing} {}: {cause}", path.display()))

@@ -12,10 +12,12 @@ mod collect;
 mod completions;
 mod demo;
 mod disk;
+mod dump;
 mod failure;
 mod init;
 mod map;
 mod output;
+mod repair;
 mod scrub;
 mod server;
 mod session;
@@ -60,6 +62,9 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Status => status::run(&session),
         Command::Collect => collect::run(&session),
         Command::Check(arguments) => check::run(&session, &arguments),
+        Command::Scrub(arguments) => scrub::run(&session, &arguments),
+        Command::Repair(arguments) => repair::run(&session, &arguments),
+        Command::Dump(arguments) => dump::run(&session, &arguments),
         Command::Demo(arguments) => demo::run(output, &arguments),
         Command::Completions { shell } => completions::run(shell),
     }

@@ -1,91 +1,104 @@
-//! `cowblk check --data`: reads every block that a disk or snapshot shows, so that its checksum is compared.
-//!
-//! The library's audit recomputes the structure and leaves data blocks alone; a read verifies each block.
-//! Here the two meet. What several snapshots share is read once for each of them.
+//! `cowblk scrub`: reads every block of data once, and says which disks and snapshots hold the bad ones.
 
-use cowblk::{ErrorKind, ExtentKind, Store};
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
-use crate::check::Defect;
-use crate::failure::Failure;
-use crate::session::all_snapshots;
-use crate::transfer::{CHUNK_BYTES, Image, chunks};
+use clap::Args;
+use cowblk::{BadBlock, Holding, ScrubOptions, ScrubReport};
+use serde::Serialize;
 
-/// Defects that are listed; what is found beyond is only counted.
-const LISTED_MAX: usize = 1000;
+use crate::failure::{Failure, Kind};
+use crate::session::Session;
+use crate::sizes::{human, parse_nonzero};
+use crate::table::{Column, Table, printable};
+use crate::transfer::Progress;
 
-/// What reading everything found.
-#[derive(Default)]
-pub(crate) struct Scrub {
-    pub(crate) defects: Vec<Defect>,
-    pub(crate) omitted: u64,
-    pub(crate) bytes_read: u64,
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cowblk --store pool.cow scrub
+  cowblk --store pool.cow scrub --rate 100M
+  cowblk --store pool.cow scrub --seconds 3600 --from 81920")]
+pub(crate) struct Arguments {
+    /// Read at most so many bytes a second
+    #[arg(long, value_name = "SIZE", value_parser = parse_nonzero)]
+    rate: Option<u64>,
+
+    /// Begin at this block of the store: the position that a scrub which was stopped has printed
+    #[arg(long, value_name = "BLOCK", default_value_t = 0)]
+    from: u64,
+
+    /// Stop after so many seconds, and print the position
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u64>,
 }
 
-/// Reads every disk and snapshot of the store. Damage is no error: it stands in the result.
-pub(crate) fn scrub(store: &Store) -> Result<Scrub, Failure> {
-    let block_bytes = usize::try_from(store.status().block_size).unwrap_or(CHUNK_BYTES);
-    let mut found = Scrub::default();
-    for server in store.servers() {
-        for disk in server.disks() {
-            found.image(&disk, block_bytes)?;
-        }
-        for snapshot in all_snapshots(&server) {
-            for disk in snapshot.disks() {
-                found.image(&disk, block_bytes)?;
-            }
-        }
-    }
-    Ok(found)
+#[derive(Serialize)]
+struct Verdict<'a> {
+    clean: bool,
+    #[serde(flatten)]
+    report: &'a ScrubReport,
 }
 
-impl Scrub {
-    fn image(&mut self, image: &impl Image, block_bytes: usize) -> Result<(), Failure> {
-        let mut buffer = vec![0; CHUNK_BYTES];
-        for extent in image.extents(0..image.size_bytes()) {
-            let Some(extent) = self.kept(extent)? else { return Ok(()) };
-            if extent.kind == ExtentKind::Hole {
-                continue;
-            }
-            for (at, len) in chunks(extent.offset..extent.offset + extent.len) {
-                self.chunk(image, buffer.get_mut(..len).unwrap_or_default(), at, block_bytes)?;
-            }
-        }
-        Ok(())
-    }
+pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
+    let options =
+        ScrubOptions::default().bytes_per_second(arguments.rate.unwrap_or(0)).position(arguments.from);
+    let report = read_all(session, &options, arguments.seconds.map(Duration::from_secs))?;
+    let clean = report.is_clean();
+    session.output.item(&Verdict { clean, report: &report }, &text(&report))?;
+    if clean { Ok(()) } else { Err(Failure::new(Kind::Defects, "the store has defects")) }
+}
 
-    /// Reads a chunk, and if that fails each of its blocks, so that every bad one is named.
-    fn chunk(
-        &mut self,
-        image: &impl Image,
-        buf: &mut [u8],
-        at: u64,
-        block_bytes: usize,
-    ) -> Result<(), Failure> {
-        self.bytes_read += buf.len() as u64;
-        if image.read_at(buf, at).is_ok() {
-            return Ok(());
+/// Scrubs the closed store behind a progress bar.
+pub(crate) fn read_all(
+    session: &Session,
+    options: &ScrubOptions,
+    limit: Option<Duration>,
+) -> Result<ScrubReport, Failure> {
+    let bar = Progress::new(session.output, "scrubbing", 0);
+    let began = Instant::now();
+    let report = cowblk::scrub(session.path()?, options, &mut |progress| {
+        bar.set(progress.bytes_done, progress.bytes_total);
+        match limit {
+            Some(limit) if began.elapsed() >= limit => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
         }
-        let mut offset = at;
-        for block in buf.chunks_mut(block_bytes) {
-            let read = image.read_at(block, offset);
-            self.kept(read)?;
-            offset += block.len() as u64;
-        }
-        Ok(())
-    }
+    })?;
+    Ok(report)
+}
 
-    /// The value, or nothing where damage was found, which is written down.
-    fn kept<T>(&mut self, outcome: cowblk::Result<T>) -> Result<Option<T>, Failure> {
-        let error = match outcome {
-            Ok(value) => return Ok(Some(value)),
-            Err(error) if error.kind() == ErrorKind::Corrupt => error,
-            Err(error) => return Err(error.into()),
-        };
-        if self.defects.len() < LISTED_MAX {
-            self.defects.push(Defect::of(&error));
-        } else {
-            self.omitted += 1;
-        }
-        Ok(None)
+/// A bad block, and who holds it.
+pub(crate) fn place_of(bad: &BadBlock) -> String {
+    let held: Vec<String> = bad.held_by.iter().map(holding).collect();
+    format!("store block {}, {}: {}", bad.block, bad.cause, held.join(", "))
+}
+
+fn holding(holding: &Holding) -> String {
+    let Holding { server, disk, snapshot, offset, .. } = holding;
+    match snapshot {
+        Some(snapshot) => format!("{server}/{disk}@{snapshot} at byte {offset}"),
+        None => format!("{server}/{disk} at byte {offset}"),
     }
+}
+
+fn text(report: &ScrubReport) -> String {
+    let mut table = Table::new([Column::Left("CODE"), Column::Left("PLACE")]);
+    for finding in &report.findings {
+        table.row([finding.code().to_owned(), finding.place.clone()]);
+    }
+    for bad in &report.bad_blocks {
+        table.row([cowblk::Defect::Data.code().to_owned(), place_of(bad)]);
+    }
+    let found = report.findings.len() as u64 + report.findings_omitted + report.bad_blocks.len() as u64;
+    let mut text = if found == 0 { String::new() } else { table.to_string() };
+    let read = format!("{} of {} of data read", human(report.bytes_read), human(report.bytes_total));
+    let end = match found {
+        0 => format!("clean: {read}, {} map nodes; no defects", report.nodes),
+        1 => format!("not clean: {read}; 1 defect"),
+        more => format!("not clean: {read}; {more} defects"),
+    };
+    text.push_str(&end);
+    if let Some(position) = report.position {
+        text.push_str(&printable(&format!("; stopped: go on with --from {position}")));
+    }
+    text
 }

@@ -1,5 +1,6 @@
 //! The command line from outside: the program is run, and judged by its output, exit code and files.
 
+mod damage;
 mod demo;
 mod exit_codes;
 mod harness;
