@@ -37,5 +37,8 @@ pub use format::{
     Field, LAYOUT, Labels, Layout, ServerKind, ServerMarks, SnapshotKind, SnapshotMarks, WhenFull,
 };
 pub use snapshot::{AdoptedSnapshot, Snapshot, SnapshotDisk, SnapshotStatus};
-pub use store::{Disk, DiskIo, Extent, ExtentKind, Extents, Options, Server, Stats, Status, Store};
+pub use store::{
+    Change, ChangeKind, Changes, Disk, DiskIo, Extent, ExtentKind, Extents, Options, Point, Server, Stats,
+    Status, Store,
+};
 pub use units::{BlockCount, DiskId, ServerId, SnapshotId};

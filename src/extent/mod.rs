@@ -15,6 +15,7 @@
 //! E2  A head owns a reference exactly when its birth is above the epoch of the version it descends from.
 //! E3  Deltas are persistent: a snapshot shares them, and the writer copies what is shared.
 
+mod changes;
 mod delta;
 mod nodes;
 mod reap;
@@ -22,6 +23,7 @@ mod scan;
 mod settle;
 mod view;
 
+pub(crate) use changes::{Difference, Layers, differences};
 pub(crate) use delta::{DeltaTree, Footprint, height_for};
 pub(crate) use nodes::NodeSource;
 pub(crate) use reap::{Reaped, Reaper, Victim};

@@ -19,8 +19,8 @@ use std::sync::Arc;
 /// at once. Two writes that overlap and run at once leave each block as one of them.
 #[derive(Clone)]
 pub struct Disk {
-    shared: Arc<Shared>,
-    head: Arc<Head>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) head: Arc<Head>,
 }
 
 impl std::fmt::Debug for Disk {

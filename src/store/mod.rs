@@ -15,6 +15,7 @@
 //! T3  A reader enters the gate before it looks at a root, and leaves after its last read.
 
 mod blocks;
+mod changes;
 mod checkpoint;
 mod collector;
 mod discard;
@@ -35,6 +36,7 @@ mod verbs;
 mod write;
 
 pub(crate) use blocks::Purpose;
+pub use changes::{Change, ChangeKind, Changes, Point};
 pub use disk::Disk;
 pub use disk_io::DiskIo;
 pub use extents::{Extent, ExtentKind, Extents};
