@@ -7,9 +7,10 @@
 #![allow(missing_docs, reason = "a test crate has no outside")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex};
 
-use cowblk::device::MemoryDevice;
+use cowblk::device::{Device, MemoryDevice};
 use cowblk::{Change, ChangeKind, Disk, ErrorKind, Options, Point, SnapshotId, Store};
 
 mod fixture;
@@ -24,8 +25,52 @@ fn options() -> Options {
     Options::default().journal_bytes(4 << 20).zone_blocks(2050).background(false)
 }
 
-fn store() -> Store {
-    Store::create_on(Arc::new(MemoryDevice::new(0)), options()).unwrap()
+/// What is done in the midst of the next sync.
+type Interruption = Box<dyn FnOnce() + Send>;
+
+/// Memory that lets something happen while a checkpoint is under way.
+#[derive(Default)]
+struct Interrupted {
+    memory: MemoryDevice,
+    at_sync: Mutex<Option<Interruption>>,
+}
+
+impl Device for Interrupted {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.memory.read_at(buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.memory.write_at(buf, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let interruption = self.at_sync.lock().unwrap().take();
+        if let Some(interruption) = interruption {
+            interruption();
+        }
+        self.memory.sync()
+    }
+
+    fn len_bytes(&self) -> io::Result<u64> {
+        self.memory.len_bytes()
+    }
+
+    fn grow(&self, len_bytes: u64) -> io::Result<()> {
+        self.memory.grow(len_bytes)
+    }
+
+    fn discard(&self, offset: u64, len_bytes: u64) -> io::Result<()> {
+        self.memory.discard(offset, len_bytes)
+    }
+
+    fn can_grow(&self) -> bool {
+        true
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
 }
 
 /// A disk as the model has it: what blocks hold that are not zero, and the stamps of the writes that made them.
@@ -97,6 +142,7 @@ fn expected(older: &Content, newer: &Content) -> Vec<Change> {
 
 /// One server with one disk, its clones left out: the histories below add what they need.
 struct History {
+    device: Arc<Interrupted>,
     store: Store,
     disk: Disk,
     head: Content,
@@ -106,9 +152,11 @@ struct History {
 
 impl History {
     fn new(size: u64) -> Self {
-        let store = store();
+        let device = Arc::new(Interrupted::default());
+        let store = Store::create_on(device.clone(), options()).unwrap();
         let disk = store.create_server("web").unwrap().create_disk("vda", size).unwrap();
-        Self { store, disk, head: Content { size, ..Content::default() }, snapshots: Vec::new(), stamp: 0 }
+        let head = Content { size, ..Content::default() };
+        Self { device, store, disk, head, snapshots: Vec::new(), stamp: 0 }
     }
 
     fn place(&self, dice: &mut Dice) -> (u64, u64) {
@@ -153,9 +201,39 @@ impl History {
                 self.store.delete_snapshot(id).unwrap();
             }
             81..86 => self.resize(*dice.pick(&SIZES)),
-            86..95 => self.store.checkpoint().unwrap(),
+            86..91 => self.store.checkpoint().unwrap(),
+            91..97 => self.change_amid_checkpoint(dice),
             _ => self.store.collect().unwrap(),
         }
+    }
+
+    /// Writes and discards while a checkpoint settles what was written before, and compares there and then.
+    fn change_amid_checkpoint(&mut self, dice: &mut Dice) {
+        let (written, discarded) = (self.place(dice), self.place(dice));
+        let bytes = vec![251; usize::try_from(written.1).unwrap()];
+        self.head.write(written.0, &bytes, self.stamp);
+        self.stamp += 1;
+        self.head.discard(discarded.0, discarded.1, self.stamp);
+        let pairs: Vec<_> = (0..self.snapshots.len() + 2)
+            .flat_map(|at| [(at, 1), (1, at.max(1))])
+            .map(|(older, newer)| (self.point(older), self.point(newer)))
+            .collect();
+        let (store, disk) = (self.store.clone(), self.disk.clone());
+        *self.device.at_sync.lock().unwrap() = Some(Box::new(move || {
+            disk.write_at(&bytes, written.0).unwrap();
+            disk.discard(discarded.0, discarded.1).unwrap();
+            for ((older, older_content), (newer, newer_content)) in pairs {
+                let changes = store.changes(older.as_ref(), newer.as_ref().unwrap()).unwrap();
+                let found: Vec<Change> = changes.map(|change| change.unwrap()).collect();
+                assert_eq!(
+                    found,
+                    expected(&older_content, &newer_content),
+                    "{older:?} to {newer:?}, amid a checkpoint"
+                );
+            }
+        }));
+        self.store.checkpoint().unwrap();
+        assert!(self.device.at_sync.lock().unwrap().is_none(), "a checkpoint syncs");
     }
 
     fn resize(&mut self, size: u64) {

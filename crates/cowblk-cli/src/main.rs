@@ -11,6 +11,7 @@ mod check;
 mod collect;
 mod completions;
 mod demo;
+mod diff;
 mod disk;
 mod failure;
 mod init;
@@ -57,6 +58,7 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Server { command } => server::run(&session, command),
         Command::Disk { command } => disk::run(&session, command),
         Command::Snapshot { command } => snapshot::run(&session, command),
+        Command::Diff(arguments) => diff::run(&session, &arguments),
         Command::Status => status::run(&session),
         Command::Collect => collect::run(&session),
         Command::Check(arguments) => check::run(&session, &arguments),

@@ -1,6 +1,7 @@
 //! The command line from outside: the program is run, and judged by its output, exit code and files.
 
 mod demo;
+mod diff;
 mod exit_codes;
 mod harness;
 mod json;
