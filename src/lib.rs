@@ -38,7 +38,7 @@ pub use format::{
 };
 pub use snapshot::{AdoptedSnapshot, Snapshot, SnapshotDisk, SnapshotStatus};
 pub use store::{
-    Change, ChangeKind, Changes, Disk, DiskIo, Extent, ExtentKind, Extents, Options, Point, Server, Stats,
-    Status, Store,
+    Change, ChangeKind, Changes, Disk, DiskIo, Extent, ExtentKind, Extents, Options, Point, Server,
+    Sparsified, Stats, Status, Store,
 };
 pub use units::{BlockCount, DiskId, ServerId, SnapshotId};

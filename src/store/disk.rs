@@ -39,7 +39,7 @@ impl Disk {
     }
 
     /// The error, with the disk that it is about.
-    fn said(&self, doing: &str, error: Error) -> Error {
+    pub(super) fn said(&self, doing: &str, error: Error) -> Error {
         let state = self.shared.state.read();
         let Ok(record) = state.disk(self.id()) else { return error };
         let server = state.server(record.server).map_or("", |server| &server.name);
