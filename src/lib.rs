@@ -47,6 +47,7 @@ pub use format::{
 pub use repair::{LostRange, RepairOptions, RepairReport, repair, repair_device};
 pub use snapshot::{AdoptedSnapshot, Snapshot, SnapshotDisk, SnapshotStatus};
 pub use store::{
-    Disk, DiskIo, Extent, ExtentKind, Extents, Freed, Options, Server, Space, Stats, Status, Store,
+    Change, ChangeKind, Changes, Disk, DiskIo, Extent, ExtentKind, Extents, Freed, Options, Point, Server,
+    Space, Sparsified, Stats, Status, Store,
 };
 pub use units::{BlockCount, DiskId, ServerId, SnapshotId};

@@ -16,6 +16,7 @@
 //! E3  Deltas are persistent: a snapshot shares them, and the writer copies what is shared.
 
 mod census;
+mod changes;
 mod delta;
 mod nodes;
 mod reap;
@@ -24,6 +25,7 @@ mod settle;
 mod view;
 
 pub(crate) use census::{Census, Unheld};
+pub(crate) use changes::{Difference, Layers, differences};
 pub(crate) use delta::{DeltaTree, Footprint, height_for};
 pub(crate) use nodes::NodeSource;
 pub(crate) use reap::{Reaped, Reaper, Victim};

@@ -4,6 +4,7 @@
 //! larger disk or beside more snapshots.
 
 mod adopt;
+mod changes;
 mod clone;
 mod handle;
 mod verbs;

@@ -20,8 +20,8 @@ use std::sync::Arc;
 /// at once. Two writes that overlap and run at once leave each block as one of them.
 #[derive(Clone)]
 pub struct Disk {
-    shared: Arc<Shared>,
-    head: Arc<Head>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) head: Arc<Head>,
 }
 
 impl std::fmt::Debug for Disk {
@@ -40,7 +40,7 @@ impl Disk {
     }
 
     /// The error, with the disk that it is about.
-    fn said(&self, doing: &str, error: Error) -> Error {
+    pub(super) fn said(&self, doing: &str, error: Error) -> Error {
         let state = self.shared.state.read();
         let Ok(record) = state.disk(self.id()) else { return error };
         let server = state.server(record.server).map_or("", |server| &server.name);

@@ -15,6 +15,7 @@
 //! T3  A reader enters the gate before it looks at a root, and leaves after its last read.
 
 mod blocks;
+mod changes;
 mod checkpoint;
 mod collector;
 mod discard;
@@ -31,12 +32,14 @@ mod replay;
 mod server;
 mod settled;
 mod sizes;
+mod sparsify;
 mod state;
 mod statistics;
 mod verbs;
 mod write;
 
 pub(crate) use blocks::Purpose;
+pub use changes::{Change, ChangeKind, Changes, Point};
 pub use disk::Disk;
 pub use disk_io::DiskIo;
 pub use extents::{Extent, ExtentKind, Extents};
@@ -47,6 +50,7 @@ pub(crate) use read::Source;
 pub use server::Server;
 pub(crate) use server::{NextIds, protected, refuse_disk, refuse_taken_server};
 pub use sizes::{Freed, Space};
+pub use sparsify::Sparsified;
 pub(crate) use state::State;
 pub use statistics::{Stats, Status};
 pub(crate) use verbs::new_identity;

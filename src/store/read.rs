@@ -199,7 +199,8 @@ impl Engine {
     }
 }
 
-fn gone(source: &Source) -> Error {
+/// The error for a source that was deleted.
+pub(super) fn gone(source: &Source) -> Error {
     Error::new(ErrorKind::NotFound, format!("{source} was deleted"))
 }
 

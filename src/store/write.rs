@@ -75,7 +75,7 @@ impl Blocks<'_> {
 }
 
 /// Whether all bytes are zero. Most blocks show within a few bytes that they are not.
-fn is_zero(block: &[u8]) -> bool {
+pub(super) fn is_zero(block: &[u8]) -> bool {
     block.chunks(64).all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
@@ -313,5 +313,19 @@ impl Engine {
             allocator.used(BlockRun { first, count: filled });
             allocator.give_back(rest);
         });
+    }
+}
+
+#[cfg(test)]
+impl Engine {
+    /// Writes a block of zeros as data, as another writer of the format might.
+    pub(super) fn write_zeros_as_data(&self, head: &Arc<Head>, at: DiskBlock) -> Result<()> {
+        let buf = vec![0; self.geometry.block_bytes()];
+        let blocks =
+            Blocks { first: at, count: 1, block_bytes: buf.len(), buf: &buf, skip: 0, edges: Vec::new() };
+        self.ensure_space(1, Purpose::Data)?;
+        let attempt = self.try_write(head, &blocks, &[Content::Data(seal(&buf))], &mut Vec::new())?;
+        assert!(matches!(attempt, Attempt::Written(_)), "nobody else is writing");
+        Ok(())
     }
 }

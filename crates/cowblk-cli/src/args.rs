@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
 
-use crate::{check, demo, disk, dump, init, repair, scrub, server, sizes, snapshot};
+use crate::{check, demo, diff, disk, dump, init, repair, scrub, server, sizes, snapshot};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -69,6 +69,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: snapshot::Command,
     },
+    /// Show which ranges changed between two snapshots, or since one
+    Diff(diff::Arguments),
     /// What the store holds and how full it is
     #[command(
         after_help = "Examples:\n  cowblk --store pool.cow status\n  cowblk --store pool.cow --json status"
@@ -111,6 +113,50 @@ impl FromStr for DiskPath {
                 Ok(DiskPath { server: server.into(), disk: disk.into() })
             }
             _ => Err("a disk is named SERVER/DISK, for example web-1/vda".into()),
+        }
+    }
+}
+
+/// `SERVER` or `SERVER/DISK`, with or without `@SNAPSHOT`: what a comparison begins with.
+#[derive(Clone, Debug)]
+pub(crate) struct OlderPath {
+    pub(crate) server: String,
+    pub(crate) disk: Option<String>,
+    pub(crate) snapshot: Option<String>,
+}
+
+impl FromStr for OlderPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<OlderPath, String> {
+        let (path, snapshot) = match text.split_once('@') {
+            Some((path, snapshot)) => (path, Some(snapshot)),
+            None => (text, None),
+        };
+        let (server, disk) = match path.split_once('/') {
+            Some((server, disk)) => (server, Some(disk)),
+            None => (path, None),
+        };
+        let is_name = |name: &str| !name.is_empty() && !name.contains(['/', '@']);
+        if is_name(server) && disk.is_none_or(is_name) && snapshot.is_none_or(is_name) {
+            let (disk, snapshot) = (disk.map(Into::into), snapshot.map(Into::into));
+            return Ok(OlderPath { server: server.into(), disk, snapshot });
+        }
+        Err("write SERVER[/DISK][@SNAPSHOT], for example web-1@monday".into())
+    }
+}
+
+/// `@SNAPSHOT` on the command line: what a comparison ends with.
+#[derive(Clone, Debug)]
+pub(crate) struct NewerPath(pub(crate) String);
+
+impl FromStr for NewerPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<NewerPath, String> {
+        match text.strip_prefix('@') {
+            Some(snapshot) if !snapshot.is_empty() => Ok(NewerPath(snapshot.into())),
+            _ => Err("the newer snapshot is written @SNAPSHOT, for example @tuesday".into()),
         }
     }
 }
@@ -186,6 +232,20 @@ mod tests {
         for wrong in ["", "web-1", "/vda", "web-1/", "a/b/c", "a/b@c"] {
             assert!(wrong.parse::<DiskPath>().is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_comparison_is_of_a_server_or_a_disk() {
+        let path: OlderPath = "web-1/vda@monday".parse().unwrap();
+        assert_eq!((path.server.as_str(), path.disk.as_deref()), ("web-1", Some("vda")));
+        assert_eq!(path.snapshot.as_deref(), Some("monday"));
+        let path: OlderPath = "web-1".parse().unwrap();
+        assert!(path.disk.is_none() && path.snapshot.is_none());
+        for wrong in ["", "@a", "/a", "a/", "a@", "a/b/c", "a@b@c"] {
+            assert!(wrong.parse::<OlderPath>().is_err(), "{wrong:?}");
+        }
+        assert!("@b".parse::<NewerPath>().is_ok());
+        assert!("b".parse::<NewerPath>().is_err() && "@".parse::<NewerPath>().is_err());
     }
 
     #[test]

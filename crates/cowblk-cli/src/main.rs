@@ -11,6 +11,7 @@ mod check;
 mod collect;
 mod completions;
 mod demo;
+mod diff;
 mod disk;
 mod dump;
 mod failure;
@@ -59,6 +60,7 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Server { command } => server::run(&session, command),
         Command::Disk { command } => disk::run(&session, command),
         Command::Snapshot { command } => snapshot::run(&session, command),
+        Command::Diff(arguments) => diff::run(&session, &arguments),
         Command::Status => status::run(&session),
         Command::Collect => collect::run(&session),
         Command::Check(arguments) => check::run(&session, &arguments),

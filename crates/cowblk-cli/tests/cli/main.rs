@@ -2,6 +2,7 @@
 
 mod damage;
 mod demo;
+mod diff;
 mod exit_codes;
 mod harness;
 mod json;
