@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
 
-use crate::{check, demo, disk, init, server, sizes, snapshot};
+use crate::{check, demo, disk, init, nbd, server, sizes, snapshot};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -69,6 +69,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: snapshot::Command,
     },
+    /// Serve disks and snapshots over NBD: to QEMU, kernels and backup tools
+    Nbd(nbd::Arguments),
     /// What the store holds and how full it is
     #[command(
         after_help = "Examples:\n  cowblk --store pool.cow status\n  cowblk --store pool.cow --json status"

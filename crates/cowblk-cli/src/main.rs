@@ -15,6 +15,7 @@ mod disk;
 mod failure;
 mod init;
 mod map;
+mod nbd;
 mod output;
 mod scrub;
 mod server;
@@ -57,6 +58,7 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Server { command } => server::run(&session, command),
         Command::Disk { command } => disk::run(&session, command),
         Command::Snapshot { command } => snapshot::run(&session, command),
+        Command::Nbd(arguments) => nbd::run(&session, &arguments),
         Command::Status => status::run(&session),
         Command::Collect => collect::run(&session),
         Command::Check(arguments) => check::run(&session, &arguments),
