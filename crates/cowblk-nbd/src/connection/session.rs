@@ -24,8 +24,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Replies are sent when there are this many bytes of them (bytes): the client has something to do then.
-const BATCH_BYTES: usize = 128 << 10;
+/// Replies are sent when there are this many of them (bytes): the client has something to do then, while the
+/// rest is carried out.
+const BATCH_BYTES: usize = 32 << 10;
 /// A longer read is not done by the leader while other requests wait (bytes).
 const LEADER_READ_BYTES: u64 = 128 << 10;
 /// A longer discard is not done by the leader (bytes): it may have much to let go of.
@@ -187,6 +188,9 @@ impl Session {
                     continue;
                 }
                 Decoded::Incomplete(_) => {}
+                Decoded::Value(request, _) if request.command == Command::Disconnect => {
+                    self.end("the client said goodbye");
+                }
                 Decoded::Value(request, used) => {
                     let payload = request.payload_bytes(self.rules.style);
                     let is_here = (input.available().len() - used) as u64 >= payload;
