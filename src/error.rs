@@ -39,6 +39,25 @@ pub enum ErrorKind {
     Halted,
 }
 
+impl ErrorKind {
+    /// The POSIX error number for those who know no other words: guests, wire protocols, C callers. The match
+    /// names every kind, so that a new one cannot become an I/O error unnoticed.
+    pub const fn errno(self) -> i32 {
+        match self {
+            Self::Io | Self::Corrupt | Self::Halted => 5, // EIO
+            Self::NotFound => 2,                          // ENOENT
+            Self::Busy => 16,                             // EBUSY
+            Self::Exists => 17,                           // EEXIST
+            Self::Invalid | Self::OutOfRange => 22,       // EINVAL
+            Self::Protected => 1,                         // EPERM
+            Self::Limit => 122,                           // EDQUOT
+            Self::Full => 28,                             // ENOSPC
+            Self::ReadOnly => 30,                         // EROFS
+            Self::Unsupported => 95,                      // EOPNOTSUPP
+        }
+    }
+}
+
 /// The result of every fallible call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

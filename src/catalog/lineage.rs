@@ -152,6 +152,7 @@ mod tests {
             birth: Epoch(epoch - 1),
             snapshot: None,
             trimmed: false,
+            exclusive: None,
             root: Root::default(),
         })
     }

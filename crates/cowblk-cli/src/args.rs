@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
 
-use crate::{check, demo, diff, disk, dump, init, repair, scrub, server, sizes, snapshot};
+use crate::{check, demo, diff, disk, dump, init, nbd, repair, scrub, server, sizes, snapshot};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -71,6 +71,8 @@ pub(crate) enum Command {
     },
     /// Show which ranges changed between two snapshots, or since one
     Diff(diff::Arguments),
+    /// Serve disks and snapshots over NBD: to QEMU, kernels and backup tools
+    Nbd(nbd::Arguments),
     /// What the store holds and how full it is
     #[command(
         after_help = "Examples:\n  cowblk --store pool.cow status\n  cowblk --store pool.cow --json status"

@@ -17,6 +17,7 @@ mod dump;
 mod failure;
 mod init;
 mod map;
+mod nbd;
 mod output;
 mod repair;
 mod scrub;
@@ -61,6 +62,7 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Disk { command } => disk::run(&session, command),
         Command::Snapshot { command } => snapshot::run(&session, command),
         Command::Diff(arguments) => diff::run(&session, &arguments),
+        Command::Nbd(arguments) => nbd::run(&session, &arguments),
         Command::Status => status::run(&session),
         Command::Collect => collect::run(&session),
         Command::Check(arguments) => check::run(&session, &arguments),

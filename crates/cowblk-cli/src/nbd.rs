@@ -1,0 +1,183 @@
+//! `cowblk nbd`: serves disks and snapshots to hypervisors, kernels and backup tools until it is told to stop.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use cowblk::Store;
+use cowblk_nbd::{DefaultExport, Event, Listener, Server, Settings};
+use listenfd::ListenFd;
+use nix::sys::signal::{SigSet, Signal};
+use serde::Serialize;
+
+use crate::failure::{Failure, Kind};
+use crate::session::Session;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cowblk --store pool.cow nbd --unix pool.sock
+  cowblk --store pool.cow nbd --tcp 127.0.0.1:10809 --read-only
+  qemu-img info 'nbd+unix:///web-1/vda?socket=pool.sock'
+  nbdcopy 'nbd+unix:///web-1/vda@before-upgrade?socket=pool.sock' vda.raw")]
+pub(crate) struct Arguments {
+    /// Listen at a path; a socket that nobody listens at any more is replaced
+    #[arg(long, value_name = "PATH")]
+    unix: Vec<PathBuf>,
+    /// Listen at an address and port, as in 127.0.0.1:10809
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    tcp: Vec<SocketAddr>,
+    /// Let whoever reaches a TCP port beyond this machine read and write without TLS
+    #[arg(long)]
+    without_tls: bool,
+    /// What the empty export name means [default: the only disk]
+    #[arg(long, value_name = "SERVER/DISK[@SNAPSHOT]")]
+    export: Option<String>,
+    /// Open the store read-only, and refuse all writes
+    #[arg(long)]
+    read_only: bool,
+    /// Connections at a time
+    #[arg(long, value_name = "COUNT", default_value = "256")]
+    connections: usize,
+    /// Requests of one connection that are at work at a time; each takes up to 1 MiB of memory
+    #[arg(long, value_name = "COUNT", default_value = "16", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+    /// Seconds that a client may take to choose its export
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..))]
+    negotiation_time: u64,
+    /// Seconds that a client may say nothing or take no replies [default: for ever]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    idle_time: Option<u64>,
+    /// Do not log connections on standard error
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Where it listens, as JSON.
+#[derive(Serialize)]
+struct Listening {
+    listening: Vec<String>,
+}
+
+pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
+    // Before any thread starts: all of them leave these signals to the one that waits below.
+    let mut stop = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        stop.add(signal);
+    }
+    stop.thread_block().map_err(|cause| failed("block signals", &cause.into()))?;
+
+    let serve = |store: &Store| {
+        // After the store is open: only one process holds it, so that nobody else replaces our socket.
+        let (listeners, names) = listeners(arguments)?;
+        let server = Server::new(store.clone(), settings(arguments));
+        for listener in listeners {
+            server.listen(listener).map_err(|cause| failed("listen", &cause))?;
+        }
+        let text = format!("serving {} at {}", session.path()?.display(), names.join(" and "));
+        session.output.item(&Listening { listening: names }, &text)?;
+        stop.wait().map_err(|cause| failed("wait for a signal", &cause.into()))?;
+        server.stop();
+        Ok(())
+    };
+    if arguments.read_only { session.read(serve) } else { session.write(serve) }
+}
+
+fn settings(arguments: &Arguments) -> Settings {
+    let log = |event: &Event| {
+        // Nothing is left to do when even standard error is closed.
+        let _ = writeln!(io::stderr(), "{event}");
+    };
+    Settings {
+        default_export: arguments.export.clone().map_or(DefaultExport::OnlyDisk, DefaultExport::Named),
+        is_read_only: arguments.read_only,
+        connections_max: arguments.connections,
+        threads_max: arguments.threads.into(),
+        negotiation_time: Duration::from_secs(arguments.negotiation_time),
+        idle_time: arguments.idle_time.map(Duration::from_secs),
+        observer: if arguments.quiet { None } else { Some(Arc::new(log)) },
+    }
+}
+
+/// The sockets to listen at, and what they are called.
+fn listeners(arguments: &Arguments) -> Result<(Vec<Listener>, Vec<String>), Failure> {
+    let mut listeners = Vec::new();
+    let mut names = Vec::new();
+    for path in &arguments.unix {
+        listeners.push(Listener::Unix(listen_at(path)?));
+        names.push(format!("nbd+unix:///?socket={}", path.display()));
+    }
+    for address in &arguments.tcp {
+        let listener =
+            TcpListener::bind(address).map_err(|cause| failed(&format!("listen at {address}"), &cause))?;
+        let bound = listener.local_addr().map_err(|cause| failed("listen", &cause))?;
+        names.push(format!("nbd://{bound}"));
+        listeners.push(Listener::Tcp(listener));
+    }
+    for listener in inherited()? {
+        names.push("a socket of systemd".into());
+        listeners.push(listener);
+    }
+    if listeners.is_empty() {
+        return Err(Failure::new(Kind::Usage, "say where to listen: --unix PATH or --tcp ADDRESS:PORT"));
+    }
+    for listener in &listeners {
+        let is_local = listener.is_local().map_err(|cause| failed("listen", &cause))?;
+        if !is_local && !arguments.without_tls {
+            return Err(Failure::new(
+                Kind::Usage,
+                "a TCP port beyond this machine needs TLS; or say --without-tls if its network is trusted",
+            ));
+        }
+    }
+    Ok((listeners, names))
+}
+
+/// Binds a socket, in place of one that a process left behind which is gone.
+fn listen_at(path: &Path) -> Result<UnixListener, Failure> {
+    let bound = match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_behind(path) => {
+            std::fs::remove_file(path).and_then(|()| UnixListener::bind(path))
+        }
+        bound => bound,
+    };
+    bound.map_err(|cause| match cause.kind() {
+        io::ErrorKind::AddrInUse => {
+            Failure::new(Kind::Exists, format!("{} is there, and somebody uses it", path.display()))
+        }
+        _ => Failure::io("listen at", path, &cause),
+    })
+}
+
+fn is_left_behind(path: &Path) -> bool {
+    let refused = UnixStream::connect(path).err().map(|error| error.kind());
+    refused == Some(io::ErrorKind::ConnectionRefused)
+        && path.symlink_metadata().is_ok_and(|found| {
+            use std::os::unix::fs::FileTypeExt;
+            found.file_type().is_socket()
+        })
+}
+
+/// The sockets that systemd, or a client that starts its own server, handed over.
+fn inherited() -> Result<Vec<Listener>, Failure> {
+    let mut fds = ListenFd::from_env();
+    let mut found = Vec::new();
+    for at in 0..fds.len() {
+        if let Ok(Some(listener)) = fds.take_unix_listener(at) {
+            found.push(Listener::Unix(listener));
+        } else if let Ok(Some(listener)) = fds.take_tcp_listener(at) {
+            found.push(Listener::Tcp(listener));
+        } else {
+            let sentence = format!("inherited socket {at} is no listening stream socket");
+            return Err(Failure::new(Kind::Usage, sentence));
+        }
+    }
+    Ok(found)
+}
+
+fn failed(doing: &str, cause: &io::Error) -> Failure {
+    Failure::new(Kind::Io, format!("{doing}: {cause}"))
+}
