@@ -13,7 +13,7 @@
 //! 3  extent       catalog         from disk blocks to store blocks; who descends from whom
 //! 2  space                        which blocks are free, who holds the others
 //! 1  device       format          bytes and what durable means; what the bytes say
-//! 0  units  limits  error  defect vocabulary
+//! 0  units  limits  error  defect  sync  vocabulary
 //! ```
 
 mod audit;
@@ -30,6 +30,7 @@ mod repair;
 mod snapshot;
 mod space;
 mod store;
+mod sync;
 mod units;
 
 pub use check::scrub::{

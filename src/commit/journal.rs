@@ -8,8 +8,8 @@ use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BatchBuilder, BatchIdentity, Geometry, HEADER_BYTES};
 use crate::limits;
+use crate::sync::{Condvar, Mutex};
 use crate::units::{BlockRun, Sequence, index, wide};
-use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 
 /// The journal of an open store.

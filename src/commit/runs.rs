@@ -6,11 +6,10 @@
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::Geometry;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use crate::units::{BlockNo, BlockRun, index, wide};
-use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// One run.
 pub(crate) struct Run {

@@ -3,9 +3,8 @@
 //! Floor 2. Readers enter and leave without waiting. What was let in while one phase was current is
 //! let out when that phase has no reader left and the next phase has begun.
 
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::units::BlockRun;
-use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Counts readers in two phases that take turns.
 #[derive(Default)]
