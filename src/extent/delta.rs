@@ -478,7 +478,7 @@ mod tests {
                 let count = (1 + (state >> 13) % 9000).min(BLOCKS - first);
                 let mut heard = 0;
                 tree.clear(DiskBlock(first), count, &mut footprint, &mut |r| {
-                    heard += usize::from(!r.is_hole())
+                    heard += usize::from(!r.is_hole());
                 });
                 let part = &mut model[index(first)..index(first + count)];
                 assert_eq!(heard, part.iter().filter(|r| **r != Reference::UNSET && !r.is_hole()).count());

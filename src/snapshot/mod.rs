@@ -4,6 +4,8 @@
 //! larger disk or beside more snapshots.
 
 mod handle;
+#[cfg(test)]
+mod tests;
 mod verbs;
 
 pub use handle::{Snapshot, SnapshotDisk, SnapshotStatus};
