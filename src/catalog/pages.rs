@@ -136,4 +136,31 @@ mod tests {
         assert_eq!(found.len(), 499);
         assert!(found.contains(&long));
     }
+
+    /// Only the pages that `apply` names are written: what the medium holds must be the whole catalog after each change.
+    #[test]
+    fn the_pages_that_are_written_hold_every_record_once() {
+        let mut store = PageStore::load(4096, &[]);
+        let (mut medium, mut model) = (BTreeMap::new(), BTreeMap::new());
+        let mut state = 3u64;
+        for _ in 0..600 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let id = (state >> 33) % 150;
+            let record = server(id, &"x".repeat(index((state >> 50) % 65)));
+            let key = record.key();
+            let record = (!state.is_multiple_of(5)).then_some(record);
+            for page in store.apply(&[(key, record.clone())]) {
+                medium.insert(page, store.page(page));
+            }
+            match record {
+                Some(record) => drop(model.insert(key, record)),
+                None => drop(model.remove(&key)),
+            }
+            let mut found: Vec<_> =
+                medium.values().flatten().flat_map(|page| decode_page(page).unwrap()).collect();
+            found.sort_by_key(CatalogRecord::key);
+            assert_eq!(found, model.values().cloned().collect::<Vec<_>>());
+        }
+        assert!(store.page_count() > 1);
+    }
 }

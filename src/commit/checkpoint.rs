@@ -386,3 +386,44 @@ fn read_page(device: &dyn Device, geometry: &Geometry, reference: Reference) -> 
     }
     crate::format::decode_page(&bytes).ok_or_else(damaged)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_abandoned_version_drops_what_it_owns_and_nothing_older() {
+        let mut delta = DeltaTree::new(1, 8);
+        let old = Reference::new(BlockNo(100), Epoch(5), 0);
+        let own = Reference::new(BlockNo(101), Epoch(15), 0);
+        delta.set(DiskBlock(3), &[old, own, Reference::HOLE], &mut Footprint::default(), &mut |_| {});
+        let unit = Unit {
+            target: Target::Version(VersionId(1)),
+            parent: None,
+            limit: Limit::uniform(Epoch(10)),
+            birth: Epoch(15),
+            foundation: Foundation::settled(Root::default()),
+            base: Root::default(),
+            delta,
+            is_abandoned: true,
+        };
+        let mut dropped = Vec::new();
+        drop_delta(&unit, None, &mut dropped);
+        assert_eq!(dropped, [BlockNo(101)]);
+        drop_delta(&unit, Some(&unit.delta.clone()), &mut dropped);
+        assert_eq!(dropped, [BlockNo(101)], "what the parent's delta holds, too, is the parent's");
+    }
+
+    #[test]
+    fn what_is_cut_off_keeps_both_its_limits() {
+        let limit = Limit { below: Epoch(3), above: Epoch(9), split: DiskBlock(77) };
+        let reference = Reference::new(BlockNo(100), Epoch(12), 4);
+        let garbage = detach(Root { reference, height: 3, mapped: 5 }, limit, 42);
+        assert_eq!((garbage.id, garbage.reference, garbage.height), (42, reference, 3));
+        assert_eq!(
+            (garbage.limit_below, garbage.limit_above, garbage.split),
+            (Epoch(3), Epoch(9), DiskBlock(77))
+        );
+        assert_eq!((garbage.first, garbage.cursor), (DiskBlock(0), DiskBlock(0)));
+    }
+}

@@ -353,7 +353,7 @@ mod tests {
 
         /// Flushes batches of so many units until one does not fit, which then waits: how many did.
         fn fill(&self, units: u64) -> u64 {
-            (0..u64::MAX).find(|_| self.flush(units) == Flushed::NoRoom).unwrap()
+            (0..=UNITS).find(|_| self.flush(units) == Flushed::NoRoom).expect("a journal has an end")
         }
 
         /// The numbers of the batches that start at each unit.

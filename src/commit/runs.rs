@@ -210,3 +210,103 @@ impl RunTable {
         exposed.filter(|(_, blocks)| blocks.count > 0).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::MemoryDevice;
+    use std::io;
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
+
+    fn run(first: u64, capacity: u64) -> Arc<Run> {
+        Arc::new(Run::new(BlockRun { first: BlockNo(first), count: capacity }, 4096, Vec::new()))
+    }
+
+    #[test]
+    fn a_run_is_found_for_the_blocks_that_it_holds_and_for_no_others() {
+        let table = RunTable::default();
+        let run = run(10, 8);
+        table.insert(run.clone());
+        run.append(&[1; 3 * 4096]);
+        assert!((10..13).all(|block| table.find(BlockNo(block)).is_some()));
+        assert!([9, 13, 17, 18].iter().all(|block| table.find(BlockNo(*block)).is_none()));
+    }
+
+    #[test]
+    fn a_block_travels_with_its_record_and_not_ahead_of_it() {
+        let run = run(10, 8);
+        run.append(&[1; 3 * 4096]);
+        assert_eq!(run.exposed().count, 0, "no record names it yet");
+        run.recorded(2);
+        assert_eq!(run.exposed(), BlockRun { first: BlockNo(10), count: 2 });
+        run.journaled_below(BlockNo(12));
+        assert_eq!(run.exposed().count, 0);
+    }
+
+    /// The blocks of a run that is at home may be freed and used again: a run of the next owner may have its place.
+    #[test]
+    fn a_run_that_leaves_late_does_not_take_the_next_one_along() {
+        let table = RunTable::default();
+        let (older, newer) = (run(10, 8), run(10, 8));
+        table.insert(older.clone());
+        newer.append(&[2; 4096]);
+        table.insert(newer.clone());
+        table.take_out(&older);
+        assert!(Arc::ptr_eq(&table.find(BlockNo(10)).unwrap(), &newer));
+    }
+
+    /// A device whose writes take their time.
+    struct Slow {
+        memory: MemoryDevice,
+        writes: AtomicUsize,
+    }
+
+    impl Device for Slow {
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+            self.memory.read_at(buf, offset)
+        }
+        fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+            self.writes.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(50));
+            self.memory.write_at(buf, offset)
+        }
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn len_bytes(&self) -> io::Result<u64> {
+            self.memory.len_bytes()
+        }
+        fn grow(&self, len_bytes: u64) -> io::Result<()> {
+            self.memory.grow(len_bytes)
+        }
+        fn discard(&self, offset: u64, len_bytes: u64) -> io::Result<()> {
+            self.memory.discard(offset, len_bytes)
+        }
+        fn can_grow(&self) -> bool {
+            true
+        }
+        fn is_read_only(&self) -> bool {
+            false
+        }
+    }
+
+    /// The second one would come after the blocks were freed and used again.
+    #[test]
+    fn two_who_bring_a_run_home_at_once_write_it_once() {
+        let geometry = Geometry::new(4096, 64, 16).unwrap();
+        let memory = MemoryDevice::new(index(geometry.length_bytes(1)));
+        let device = Slow { memory, writes: AtomicUsize::new(0) };
+        let (table, run) = (RunTable::default(), run(60, 4));
+        table.insert(run.clone());
+        run.append(&[7; 4 * 4096]);
+        run.close();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| table.home(&run, &device, &geometry).unwrap());
+            }
+        });
+        assert_eq!(device.writes.load(Ordering::SeqCst), 1);
+        assert!(table.find(BlockNo(60)).is_none());
+    }
+}

@@ -93,3 +93,36 @@ impl NodeSource {
 fn key(reference: Reference) -> [u8; 16] {
     zerocopy::transmute!(reference)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::MemoryDevice;
+    use crate::format::{Place, node_to_bytes};
+    use crate::units::{BlockNo, Epoch, index};
+
+    /// Nodes whose seals are right, and whose content no store writes: only a forged one holds them.
+    #[test]
+    fn a_node_that_makes_no_sense_is_refused_whatever_its_seal_says() {
+        let geometry = Geometry::new(4096, 64, 16).unwrap();
+        let device = Arc::new(MemoryDevice::new(index(geometry.length_bytes(1))));
+        let source = NodeSource::new(device.clone(), geometry, 1 << 20);
+        let block = geometry.block_at(Place { zone: 0, index: 3 });
+        let inside = geometry.block_at(Place { zone: 0, index: 4 });
+        let mut entry = Reference::new(inside, Epoch(7), 0);
+        let read = |entry: Reference| {
+            let mut node = vec![Reference::HOLE; 256];
+            node[9] = entry;
+            let bytes = node_to_bytes(&node);
+            device.write_at(bytes, geometry.offset_bytes(block)).unwrap();
+            source.node(Reference::new(block, Epoch(7), seal(bytes)))
+        };
+        assert!(read(entry).is_ok());
+        let younger = Reference::new(inside, Epoch(8), 0);
+        let in_a_table = Reference::new(BlockNo(5), Epoch(7), 0);
+        entry.flags = 1;
+        for wrong in [younger, in_a_table, entry] {
+            assert_eq!(read(wrong).unwrap_err().defect(), Some(Defect::Reference), "{wrong:?}");
+        }
+    }
+}

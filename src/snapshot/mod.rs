@@ -7,6 +7,8 @@ mod adopt;
 mod changes;
 mod clone;
 mod handle;
+#[cfg(test)]
+mod tests;
 mod verbs;
 
 pub use adopt::AdoptedSnapshot;

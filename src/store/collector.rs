@@ -58,7 +58,7 @@ impl Engine {
     }
 
     /// Runs one collector step. Whether there was anything to do.
-    pub(super) fn collect_step(&self) -> Result<bool> {
+    pub(crate) fn collect_step(&self) -> Result<bool> {
         let job = next_job(&mut self.state.write());
         match job {
             None => return Ok(false),
