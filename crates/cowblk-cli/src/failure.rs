@@ -136,6 +136,24 @@ impl From<cowblk::Error> for Failure {
     }
 }
 
+impl From<cowblk_stream::Error> for Failure {
+    fn from(error: cowblk_stream::Error) -> Failure {
+        use cowblk_stream::ErrorKind as Stream;
+        if let Some(of_store) = error.store() {
+            return Failure::from(of_store.clone());
+        }
+        let kind = match error.kind() {
+            Stream::NotAStream | Stream::BadToken | Stream::WrongPosition => Kind::Invalid,
+            Stream::Unsupported => Kind::Unsupported,
+            Stream::Truncated | Stream::Damaged => Kind::Corrupt,
+            Stream::WrongBase | Stream::NotFound => Kind::NotFound,
+            Stream::Exists => Kind::Exists,
+            _ => error.io_error().map_or(Kind::Io, kind_of),
+        };
+        Failure::new(kind, error.to_string())
+    }
+}
+
 /// What clap refused, or the help and version texts that it hands out the same way.
 pub(crate) fn report_usage(refusal: &clap::Error) -> Result<(), u8> {
     if !refusal.use_stderr() {

@@ -17,11 +17,14 @@ mod failure;
 mod init;
 mod map;
 mod output;
+mod receive;
 mod scrub;
+mod send;
 mod server;
 mod session;
 mod sizes;
 mod snapshot;
+mod sparsify;
 mod status;
 mod table;
 mod times;
@@ -59,6 +62,8 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Disk { command } => disk::run(&session, command),
         Command::Snapshot { command } => snapshot::run(&session, command),
         Command::Diff(arguments) => diff::run(&session, &arguments),
+        Command::Send(arguments) => send::run(&session, &arguments),
+        Command::Receive(arguments) => receive::run(&session, &arguments),
         Command::Status => status::run(&session),
         Command::Collect => collect::run(&session),
         Command::Check(arguments) => check::run(&session, &arguments),

@@ -16,6 +16,7 @@ pub(crate) use export::{
 };
 pub(crate) use image::Image;
 pub(crate) use import::{Arguments as ImportArguments, import};
+pub(crate) use progress::Progress;
 
 use serde::Serialize;
 

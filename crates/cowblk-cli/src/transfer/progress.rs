@@ -8,10 +8,10 @@ const TEMPLATE: &str =
     "{msg:>10} [{bar:40}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
 
 /// How far a transfer has come. Dropping it removes the bar.
-pub(super) struct Progress(ProgressBar);
+pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    pub(super) fn new(output: Output, doing: &'static str, len_bytes: u64) -> Progress {
+    pub(crate) fn new(output: Output, doing: &'static str, len_bytes: u64) -> Progress {
         if !output.wants_progress() {
             return Progress(ProgressBar::hidden());
         }
@@ -22,7 +22,13 @@ impl Progress {
         Progress(bar)
     }
 
-    pub(super) fn advance(&self, bytes: u64) {
+    /// How far it is, where the whole length may show late.
+    pub(crate) fn set(&self, bytes: u64, len_bytes: u64) {
+        self.0.set_length(len_bytes);
+        self.0.set_position(bytes);
+    }
+
+    pub(crate) fn advance(&self, bytes: u64) {
         self.0.inc(bytes);
     }
 }

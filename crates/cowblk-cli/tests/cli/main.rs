@@ -6,4 +6,5 @@ mod exit_codes;
 mod harness;
 mod json;
 mod nouns;
+mod streams;
 mod transfers;
