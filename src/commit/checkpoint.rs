@@ -405,6 +405,9 @@ mod tests {
             foundation: Foundation::settled(Root::default()),
             base: Root::default(),
             delta,
+            watch: None,
+            shared: None,
+            is_parent_shown: false,
             is_abandoned: true,
         };
         let mut dropped = Vec::new();

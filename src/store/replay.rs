@@ -184,7 +184,12 @@ mod tests {
             b.map(DiskId(2), DiskBlock(5), run.first, BIRTH, &crcs);
             b.clear(DiskId(2), DiskBlock(6), 94);
             b.event(&Event::Grow { zones: 2 });
-            b.event(&Event::CreateServer { id: ServerId(40), name: "mail".into(), created_at: 1 });
+            b.event(&Event::CreateServer {
+                id: ServerId(40),
+                name: "mail".into(),
+                created_at: 1,
+                kind: crate::format::ServerKind::User,
+            });
         });
         let store = store.unwrap();
         assert_eq!((store.status().zones, store.servers().len()), (2, 2));
@@ -248,6 +253,8 @@ mod tests {
             server: ServerId(server),
             name: "late".into(),
             description: String::new(),
+            identity: [0; 16],
+            marks: crate::format::SnapshotMarks::default(),
             created_at: 1,
             epoch: Epoch(epoch),
             versions,
@@ -260,7 +267,12 @@ mod tests {
             snapshot(50, 1, 20, vec![new(9, 51)]), // no such disk
             snapshot(50, 1, 20, vec![new(2, 2)]),  // a version's id that is taken
             snapshot(u64::MAX, 1, 20, vec![]),     // an id after which there is none
-            Event::CreateServer { id: ServerId(1), name: "mail".into(), created_at: 1 },
+            Event::CreateServer {
+                id: ServerId(1),
+                name: "mail".into(),
+                created_at: 1,
+                kind: crate::format::ServerKind::User,
+            },
             Event::DeleteSnapshot { id: SnapshotId(77) },
             Event::ResizeDisk { id: DiskId(77), size_bytes: 4096 },
             Event::ResizeDisk { id: DiskId(2), size_bytes: u64::MAX },

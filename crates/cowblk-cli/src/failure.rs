@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     Full,
     Corrupt,
     Unsupported,
+    Limit,
+    Protected,
     Io,
     ReadOnly,
     Halted,
@@ -53,6 +55,8 @@ impl Kind {
             Kind::Full => 6,
             Kind::Corrupt => 7,
             Kind::Unsupported => 8,
+            Kind::Limit => 9,
+            Kind::Protected => 10,
         }
     }
 
@@ -67,6 +71,8 @@ impl Kind {
             Kind::Full => "full",
             Kind::Corrupt => "corrupt",
             Kind::Unsupported => "unsupported",
+            Kind::Limit => "limit",
+            Kind::Protected => "protected",
             Kind::Io => "io",
             Kind::ReadOnly => "read_only",
             Kind::Halted => "halted",
@@ -84,6 +90,10 @@ impl Kind {
 impl Failure {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Failure {
         Failure { kind, message: message.into() }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// A failed system call on a file that the caller named: `doing` is a verb, as in "read".
@@ -124,11 +134,31 @@ impl From<cowblk::Error> for Failure {
             ErrorKind::OutOfRange => Kind::OutOfRange,
             ErrorKind::ReadOnly => Kind::ReadOnly,
             ErrorKind::Unsupported => Kind::Unsupported,
+            ErrorKind::Limit => Kind::Limit,
+            ErrorKind::Protected => Kind::Protected,
             ErrorKind::Halted => Kind::Halted,
             // `ErrorKind` may grow: a kind that this program does not know is still a failed operation.
             _ => Kind::Io,
         };
         Failure::new(kind, message)
+    }
+}
+
+impl From<cowblk_stream::Error> for Failure {
+    fn from(error: cowblk_stream::Error) -> Failure {
+        use cowblk_stream::ErrorKind as Stream;
+        if let Some(of_store) = error.store() {
+            return Failure::from(of_store.clone());
+        }
+        let kind = match error.kind() {
+            Stream::NotAStream | Stream::BadToken | Stream::WrongPosition => Kind::Invalid,
+            Stream::Unsupported => Kind::Unsupported,
+            Stream::Truncated | Stream::Damaged => Kind::Corrupt,
+            Stream::WrongBase | Stream::NotFound => Kind::NotFound,
+            Stream::Exists => Kind::Exists,
+            _ => error.io_error().map_or(Kind::Io, kind_of),
+        };
+        Failure::new(kind, error.to_string())
     }
 }
 
