@@ -60,6 +60,8 @@ impl Ledger for Recount {
 /// All counts.
 pub(crate) struct Recount {
     counts_per_page: u32,
+    /// In a zone.
+    data_blocks: u32,
     pages: HashMap<PageKey, Box<[u64]>>,
     ages: HashMap<(u64, Epoch), u64>,
     last_age: Option<((u64, Epoch), u64)>,
@@ -75,6 +77,7 @@ impl Recount {
     pub(crate) fn new(geometry: &Geometry) -> Self {
         Self {
             counts_per_page: geometry.counts_per_page(),
+            data_blocks: geometry.data_blocks_per_zone(),
             pages: HashMap::new(),
             ages: HashMap::new(),
             last_age: None,
@@ -138,7 +141,9 @@ impl Recount {
         let words = self.pages.remove(&key)?;
         let first = key.page * self.counts_per_page;
         let counts = (first..).zip(words.iter()).map(|(at, &word)| {
-            let others = if self.others.is_empty() { None } else { self.others.get(&block_at(at)) };
+            // Behind the data blocks of a small zone the page goes on, and `block_at` would lead into the next zone.
+            let has_others = at < self.data_blocks && !self.others.is_empty();
+            let others = if has_others { self.others.get(&block_at(at)) } else { None };
             u64::from(word != 0) + others.map_or(0, |others| wide(others.len()))
         });
         Some(counts.collect())
@@ -185,6 +190,22 @@ mod tests {
         let word = AGES_MAX << PLACE_BITS | (DISK_BLOCKS_MAX - 1);
         assert_ne!(word, METADATA);
         assert_eq!(counted(&[(1, 5, DISK_BLOCKS_MAX - 1), (1, 5, DISK_BLOCKS_MAX - 1)]), 1);
+    }
+
+    #[test]
+    fn a_block_that_counts_twice_counts_in_its_own_zone_only() {
+        let geometry = Geometry::new(4096, 64, 16).unwrap();
+        let mut recount = Recount::new(&geometry);
+        for zone in [1, 2] {
+            let place = Place { zone, index: 38 };
+            let block = geometry.block_at(place);
+            recount.hold_metadata(place, block);
+            recount.hold(place, block, Holder { lineage: 0, birth: Epoch(1), at: 0 });
+        }
+        let counts = recount
+            .take_page(PageKey { zone: 1, page: 0 }, |index| geometry.block_at(Place { zone: 1, index }));
+        let counts = counts.unwrap();
+        assert_eq!((counts[38], counts.iter().sum::<u64>()), (2, 2));
     }
 
     #[test]

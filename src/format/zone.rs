@@ -52,7 +52,10 @@ impl ZoneEntry {
     pub(crate) fn turn(&mut self, page: u32, crc: u32) {
         match self.slot(page) {
             Some(_) => self.current ^= 1 << page,
-            None => self.written |= 1 << page,
+            None => {
+                self.written |= 1 << page;
+                self.current &= !(1 << page);
+            }
         }
         if let Some(place) = self.crcs.get_mut(index(u64::from(page))) {
             *place = crc;
@@ -129,6 +132,14 @@ mod tests {
         let bytes = encode_summary(&entries, 4096);
         assert_eq!(decode_summary(&bytes, 8, 3), Some(entries.clone()));
         assert_eq!((entries[1].slot(3), entries[1].other_slot(3), entries[0].slot(3)), (Some(1), 0, None));
+    }
+
+    #[test]
+    fn a_page_that_was_never_written_begins_with_slot_0_whatever_is_said_to_be_current() {
+        let mut entry = ZoneEntry { current: 0b11, ..ZoneEntry::fresh(2) };
+        assert_eq!((entry.slot(1), entry.other_slot(1)), (None, 0));
+        entry.turn(1, 7);
+        assert_eq!((entry.slot(1), entry.other_slot(1)), (Some(0), 1));
     }
 
     #[test]
