@@ -305,6 +305,11 @@ fn root_of(record: &[u8]) -> Option<(usize, u32)> {
             fields.integer();
             fields.option();
             fields.integer();
+            fields.option(); // origin
+            if fields.integer() == 1 {
+                fields.integer(); // so many seconds
+            }
+            fields.option(); // shared
         }
         3 => {
             fields.integer();
@@ -316,6 +321,7 @@ fn root_of(record: &[u8]) -> Option<(usize, u32)> {
             fields.integer();
             fields.option();
             fields.input.byte();
+            fields.option(); // exclusive
         }
         4 => {
             fields.integer();

@@ -73,12 +73,6 @@ impl Census {
         self.cursor = walk.next.map(DiskBlock);
         Ok(self.cursor.is_none())
     }
-
-    /// The whole count, at once.
-    pub(crate) fn run(mut self, nodes: &NodeSource) -> Result<Unheld> {
-        while !self.step(nodes, u64::MAX)? {}
-        Ok(self.found)
-    }
 }
 
 impl Walk<'_> {

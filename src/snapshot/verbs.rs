@@ -31,7 +31,7 @@ impl Store {
     /// between them and their neighbours is.
     ///
     /// # Errors
-    /// `NotFound`, `Protected`, `Corrupt` if an extent node fails its seal, `Io`.
+    /// `NotFound`, `Protected`, `Busy` if the store is so full that counting is in the way, `Corrupt` if an extent node fails its seal, `Io`.
     pub fn would_free(&self, ids: &[SnapshotId]) -> Result<Freed> {
         self.shared.would_free(ids)
     }

@@ -21,6 +21,6 @@ mod run_set;
 mod tables;
 
 pub(crate) use allocator::{Allocator, Direction};
-pub(crate) use gate::Gate;
+pub(crate) use gate::{Gate, GateGuard};
 pub(crate) use run_set::RunSet;
 pub(crate) use tables::{Group, SpaceChanges, ZoneTables};

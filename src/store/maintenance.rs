@@ -80,8 +80,8 @@ impl Signal {
         self.state.lock().must_stop
     }
 
-    fn take_checkpoint(&self) -> bool {
-        std::mem::take(&mut self.state.lock().wants_checkpoint)
+    fn take_checkpoint(&self) {
+        self.state.lock().wants_checkpoint = false;
     }
 
     fn is_checkpoint_wanted(&self) -> bool {
@@ -138,15 +138,18 @@ impl Engine {
         self.count_sizes(|| self.pause_to_checkpoint())
     }
 
-    /// Runs the checkpoint that somebody waits for. Whether the thread must stop.
+    /// Runs the checkpoint that somebody waits for, in the midst of a count. Whether the count must make way.
     fn pause_to_checkpoint(&self) -> Result<bool> {
         if self.signal.must_stop() {
             return Ok(true);
         }
-        if self.signal.take_checkpoint() {
-            let mut checkpointer = self.maintenance.lock();
-            self.checkpoint_with(&mut checkpointer, false)?;
+        if !self.signal.is_checkpoint_wanted() {
+            return Ok(false);
         }
+        // Whoever has the lock may be waiting for the gate, which the count holds.
+        let Some(mut checkpointer) = self.maintenance.try_lock() else { return Ok(true) };
+        self.signal.take_checkpoint();
+        self.checkpoint_with(&mut checkpointer, false)?;
         Ok(false)
     }
 }

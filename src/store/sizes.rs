@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::extent::{Census, Unheld};
 use crate::format::Root;
 use crate::limits::COLLECT_STEP_BLOCKS;
+use crate::space::GateGuard;
 use crate::units::{SnapshotId, VersionId};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -57,8 +58,7 @@ impl Engine {
     pub(super) fn count_sizes(&self, mut pause: impl FnMut() -> Result<bool>) -> Result<()> {
         let Some(_only) = self.census.try_lock() else { return Ok(()) };
         while self.has_room_to_count() {
-            let guard = self.gate.enter();
-            let Some(mut counting) = self.begin_count() else { return Ok(()) };
+            let Some((mut counting, guard)) = self.begin_count() else { return Ok(()) };
             let counted = loop {
                 match counting.census.step(&self.nodes, COLLECT_STEP_BLOCKS) {
                     Ok(true) => break true,
@@ -89,11 +89,15 @@ impl Engine {
     }
 
     fn has_room_to_count(&self) -> bool {
-        !self.gate.holds_any() || self.free_hint.load(Ordering::Relaxed) > FREE_BLOCKS_TO_COUNT
+        self.waiting_for_space.load(Ordering::Relaxed) == 0
+            && (!self.gate.holds_any() || self.free_hint.load(Ordering::Relaxed) > FREE_BLOCKS_TO_COUNT)
     }
 
-    fn begin_count(&self) -> Option<Counting> {
+    /// What to count next, and the gate that keeps its trees. Whoever is in the gate waits for no checkpoint: one may
+    /// be waiting for the gate.
+    fn begin_count(&self) -> Option<(Counting, GateGuard<'_>)> {
         let _quiet = self.maintenance.lock();
+        let gate = self.gate.enter();
         let mut guard = self.state.write();
         let state = &mut *guard;
         let ready = |point: &Child| match point {
@@ -108,7 +112,7 @@ impl Engine {
         let beside = beside(state, point);
         state.catalog.counting = Some(point);
         state.catalog.counted_since = 0;
-        Some(Counting { point, mapped: own.mapped, census: Census::new(own, beside) })
+        Some((Counting { point, mapped: own.mapped, census: Census::new(own, beside) }, gate))
     }
 
     fn end_count(&self, counting: &Counting, is_complete: bool) {
@@ -128,21 +132,26 @@ impl Engine {
         }
     }
 
-    /// What deleting these snapshots would free, all together. Everything before this call is taken into account.
+    /// What deleting these snapshots would free, all together. Everything before this call is taken into account. `Busy` where
+    /// writers need the space that this holds back meanwhile.
     pub(crate) fn would_free(&self, ids: &[SnapshotId]) -> Result<Freed> {
-        let guard = self.gate.enter();
-        let censuses = {
+        let (censuses, gate) = {
             let mut checkpointer = self.maintenance.lock();
             self.settle_for_sizes(&mut checkpointer)?;
-            plan_deletion(&self.state.read(), ids)?
+            (plan_deletion(&self.state.read(), ids)?, self.gate.enter())
         };
         let mut total = Unheld::default();
-        for census in censuses {
-            let found = census.run(&self.nodes)?;
-            total.data += found.data;
-            total.nodes += found.nodes;
+        for mut census in censuses {
+            while !census.step(&self.nodes, COLLECT_STEP_BLOCKS)? {
+                if self.waiting_for_space.load(Ordering::Relaxed) > 0 {
+                    let message = "writers wait for the space that counting holds back; try again";
+                    return Err(Error::new(ErrorKind::Busy, message));
+                }
+            }
+            total.data += census.found.data;
+            total.nodes += census.found.nodes;
         }
-        drop(guard);
+        drop(gate);
         let block_size = u64::from(self.block_size());
         Ok(Freed { data_bytes: total.data * block_size, metadata_bytes: total.nodes * block_size })
     }
