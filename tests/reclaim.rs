@@ -112,6 +112,8 @@ fn what_an_unfinished_run_did_not_use_is_free_again() {
         });
         scene.store.checkpoint().unwrap();
     }
+    // Two thirds of what fits: no block is missing.
+    scene.disk.write_at(&vec![7; 1200 * 4096], 0).unwrap();
     scene.assert_clean();
 }
 
@@ -140,6 +142,27 @@ fn a_deleted_snapshot_in_the_midst_of_others_leaves_no_trace() {
         assert_eq!(scene.store.status().reclaimable_versions, 0, "snapshot {nth} is not gone");
         scene.assert_clean();
     }
+}
+
+/// It is kept for the sake of its two children, and gives back what neither of them holds.
+#[test]
+fn a_deleted_snapshot_with_two_children_holds_only_what_they_do() {
+    let scene = Scene::new(options(), 1 << 16);
+    let overwrite = |byte| (0..40).for_each(|nth| scene.write(nth * 300, byte));
+    overwrite(1);
+    let snapshot = scene.server.snapshot("s", "").unwrap().id();
+    overwrite(2);
+    scene.server.snapshot("branch", "").unwrap();
+    scene.server.restore(snapshot).unwrap();
+    overwrite(3);
+    scene.store.collect().unwrap();
+    let used = scene.used();
+    scene.store.delete_snapshot(snapshot).unwrap();
+    scene.store.collect().unwrap();
+    assert_eq!(scene.store.status().reclaimable_versions, 1, "it has two children");
+    assert!(scene.used() + 40 <= used, "{used} blocks were used, and {} are", scene.used());
+    scene.assert_clean();
+    (0..40).for_each(|nth| scene.assert_holds(nth * 300, 3));
 }
 
 /// A map that is as long as its tree reaches is cut off at once, and collected from a note in the catalog.
