@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
 
-use crate::{check, demo, diff, disk, dump, init, nbd, repair, scrub, server, sizes, snapshot};
+use crate::{
+    check, demo, diff, disk, dump, init, nbd, receive, repair, scrub, send, server, sizes, snapshot,
+};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -73,6 +75,10 @@ pub(crate) enum Command {
     Diff(diff::Arguments),
     /// Serve disks and snapshots over NBD: to QEMU, kernels and backup tools
     Nbd(nbd::Arguments),
+    /// Write a snapshot, or what changed since another one, as a stream to standard output
+    Send(send::Arguments),
+    /// Make a snapshot of a stream on standard input
+    Receive(receive::Arguments),
     /// What the store holds and how full it is
     #[command(
         after_help = "Examples:\n  cowblk --store pool.cow status\n  cowblk --store pool.cow --json status"
@@ -159,6 +165,26 @@ impl FromStr for NewerPath {
         match text.strip_prefix('@') {
             Some(snapshot) if !snapshot.is_empty() => Ok(NewerPath(snapshot.into())),
             _ => Err("the newer snapshot is written @SNAPSHOT, for example @tuesday".into()),
+        }
+    }
+}
+
+/// `SERVER@SNAPSHOT` on the command line: all disks of a server at a snapshot.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerSnapshot {
+    pub(crate) server: String,
+    pub(crate) snapshot: String,
+}
+
+impl FromStr for ServerSnapshot {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ServerSnapshot, String> {
+        match text.parse()? {
+            OlderPath { server, disk: None, snapshot: Some(snapshot) } => {
+                Ok(ServerSnapshot { server, snapshot })
+            }
+            _ => Err("a snapshot is named SERVER@SNAPSHOT, for example web-1@monday".into()),
         }
     }
 }

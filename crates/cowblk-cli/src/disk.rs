@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::map;
 use crate::session::{self, Session};
 use crate::sizes::{self, human, human_or_dash};
+use crate::sparsify;
 use crate::table::{Column, Table};
 use crate::transfer::{self, ExportArguments, ImportArguments};
 use crate::view::{DiskView, Owner, servers};
@@ -68,6 +69,15 @@ pub(crate) enum Command {
         #[arg(long, value_name = "SIZE", value_parser = sizes::parse_nonzero)]
         length: Option<u64>,
     },
+    /// Turn blocks that hold only zeros into holes
+    #[command(
+        after_help = "Examples:\n  cowblk --store pool.cow disk sparsify web-1/vda\n\nImports and writes never store a block of zeros, so this finds something only in stores that another program wrote. Snapshots keep what they hold."
+    )]
+    Sparsify {
+        /// The disk, as in web-1/vda
+        #[arg(value_name = "SERVER/DISK")]
+        disk: DiskPath,
+    },
     /// Delete a disk; snapshots keep what they hold of it
     #[command(after_help = "Examples:\n  cowblk --store pool.cow disk delete web-1/vda")]
     Delete {
@@ -94,6 +104,7 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<(), Failure> {
         Command::Export { disk, arguments } => transfer::export_disk(session, &disk, &arguments),
         Command::Resize { disk, size } => resize(session, &disk, size),
         Command::Discard { disk, offset, length } => discard(session, &disk, offset, length),
+        Command::Sparsify { disk } => sparsify::run(session, &disk),
         Command::Delete { disk } => delete(session, &disk),
         Command::Map { image } => map::run(session, &image),
     }

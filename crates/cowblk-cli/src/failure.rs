@@ -86,6 +86,10 @@ impl Failure {
         Failure { kind, message: message.into() }
     }
 
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// A failed system call on a file that the caller named: `doing` is a verb, as in "read".
     pub(crate) fn io(doing: &str, path: &Path, cause: &io::Error) -> Failure {
         Failure::new(kind_of(cause), format!("{doing} {}: {cause}", path.display()))
@@ -129,6 +133,24 @@ impl From<cowblk::Error> for Failure {
             _ => Kind::Io,
         };
         Failure::new(kind, message)
+    }
+}
+
+impl From<cowblk_stream::Error> for Failure {
+    fn from(error: cowblk_stream::Error) -> Failure {
+        use cowblk_stream::ErrorKind as Stream;
+        if let Some(of_store) = error.store() {
+            return Failure::from(of_store.clone());
+        }
+        let kind = match error.kind() {
+            Stream::NotAStream | Stream::BadToken | Stream::WrongPosition => Kind::Invalid,
+            Stream::Unsupported => Kind::Unsupported,
+            Stream::Truncated | Stream::Damaged => Kind::Corrupt,
+            Stream::WrongBase | Stream::NotFound => Kind::NotFound,
+            Stream::Exists => Kind::Exists,
+            _ => error.io_error().map_or(Kind::Io, kind_of),
+        };
+        Failure::new(kind, error.to_string())
     }
 }
 

@@ -19,12 +19,15 @@ mod init;
 mod map;
 mod nbd;
 mod output;
+mod receive;
 mod repair;
 mod scrub;
+mod send;
 mod server;
 mod session;
 mod sizes;
 mod snapshot;
+mod sparsify;
 mod status;
 mod table;
 mod times;
@@ -63,6 +66,8 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Snapshot { command } => snapshot::run(&session, command),
         Command::Diff(arguments) => diff::run(&session, &arguments),
         Command::Nbd(arguments) => nbd::run(&session, &arguments),
+        Command::Send(arguments) => send::run(&session, &arguments),
+        Command::Receive(arguments) => receive::run(&session, &arguments),
         Command::Status => status::run(&session),
         Command::Collect => collect::run(&session),
         Command::Check(arguments) => check::run(&session, &arguments),

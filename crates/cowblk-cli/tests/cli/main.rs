@@ -8,4 +8,5 @@ mod harness;
 mod json;
 mod killed;
 mod nouns;
+mod streams;
 mod transfers;

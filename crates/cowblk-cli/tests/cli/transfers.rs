@@ -146,3 +146,19 @@ fn a_disk_can_be_exported_into_a_named_pipe() {
     bench.ok(["disk", "export", "web/vda", &pipe]);
     assert!(reader.join().unwrap().unwrap() == content);
 }
+
+#[test]
+fn zeros_that_an_image_holds_take_no_space() {
+    let bench = Bench::with_disk();
+    let mut content = vec![0; 8 << 20];
+    content[5 << 20] = 1;
+    let image = bench.file("image", &content);
+    let done = bench.json(["disk", "import", &image, "web/vdb"]);
+    assert_eq!(done["data_bytes"], 8 << 20, "the file has no holes: {done}");
+    let mapped = bench.json(["disk", "map", "web/vdb"]);
+    let data: Vec<_> =
+        mapped["results"].as_array().unwrap().iter().filter(|extent| extent["kind"] == "data").collect();
+    assert_eq!((data.len(), &data[0]["length"]), (1, &4096.into()), "{mapped}");
+    let sparsified = bench.json(["disk", "sparsify", "web/vdb"]);
+    assert_eq!((&sparsified["read_bytes"], &sparsified["cleared_bytes"]), (&4096.into(), &0.into()));
+}

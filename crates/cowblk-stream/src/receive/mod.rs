@@ -118,7 +118,7 @@ impl<'a> Receive<'a> {
         if let Err(error) = self.fill(&mut reader, &mut staging) {
             return Err(keep(staging, error));
         }
-        self.appear(&header, plan, &staging)
+        self.appear(&header, plan, &staging).map_err(|error| keep(staging, error))
     }
 
     /// Finds the snapshot that the stream builds on, and the place for the new one.
