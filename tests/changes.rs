@@ -410,6 +410,38 @@ fn starting_in_the_middle_gives_the_rest() {
 }
 
 #[test]
+fn a_clone_is_compared_with_what_it_was_cloned_from_and_with_its_siblings() {
+    let history = History::new(1 << 20);
+    let web = history.store.server("web").unwrap();
+    history.disk.write_at(&vec![1; 8 * 4096], 0).unwrap();
+    let origin = web.snapshot("origin", "").unwrap();
+    let (one, two) = (origin.clone_server("one").unwrap(), origin.clone_server("two").unwrap());
+    let disk = |server: &cowblk::Server| server.disk("vda").unwrap();
+    disk(&one).write_at(&[2; 4096], 4096).unwrap();
+    disk(&two).discard(8192, 4096).unwrap();
+    history.disk.write_at(&[3; 4096], 0).unwrap();
+    let found = |changes: cowblk::Changes| {
+        changes
+            .map(|change| change.unwrap())
+            .map(|c| (c.offset / BLOCK, c.len / BLOCK, c.kind))
+            .collect::<Vec<_>>()
+    };
+    let (data, hole) = (ChangeKind::Data, ChangeKind::Hole);
+    let frozen = one.snapshot("frozen", "").unwrap();
+    history.store.checkpoint().unwrap();
+    assert_eq!(found(disk(&one).changes_since(origin.id()).unwrap()), [(1, 1, data)]);
+    assert_eq!(found(disk(&two).changes_since(frozen.id()).unwrap()), [(1, 1, data), (2, 1, hole)]);
+    assert_eq!(found(history.disk.changes_since(frozen.id()).unwrap()), [(0, 2, data)]);
+    let frozen_disk = frozen.disk("vda").unwrap();
+    assert_eq!(found(frozen_disk.changes_since(origin.id()).unwrap()), [(1, 1, data)]);
+    // Nothing links them in the lineage any more; two points can be compared all the same.
+    history.store.delete_snapshot(origin.id()).unwrap();
+    history.store.collect().unwrap();
+    let changes = history.store.changes(Some(&Point::from(&frozen_disk)), &Point::from(&disk(&two)));
+    assert_eq!(found(changes.unwrap()), [(1, 1, data), (2, 1, hole)]);
+}
+
+#[test]
 fn points_that_are_gone_or_strange_are_refused() {
     let history = History::new(1 << 20);
     let server = history.store.server("web").unwrap();
