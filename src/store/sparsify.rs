@@ -259,6 +259,23 @@ mod tests {
         assert_eq!(data_bytes(&disk), 344 * BLOCK, "the journal tells it");
     }
 
+    #[test]
+    fn what_came_between_reading_and_clearing_wins() {
+        let (_store, disk) = store();
+        zeros(&disk, 0..64);
+        let engine = &disk.shared.engine;
+        let seen = engine.see(&disk.head, DiskBlock(0), 64).unwrap();
+        disk.write_at(&[5; 4096], 3 * BLOCK).unwrap();
+        zeros(&disk, 4..5);
+        disk.discard(5 * BLOCK, BLOCK).unwrap();
+        let (cleared, _) = engine.clear_unchanged(&disk.head, &mut disk.head.state.write(), &seen);
+        assert_eq!(cleared, 61, "all but the one written, the one written with zeros, and the hole");
+        let mut block = [0; 4096];
+        disk.read_at(&mut block, 3 * BLOCK).unwrap();
+        assert_eq!(block, [5; 4096]);
+        assert_eq!(data_bytes(&disk), 2 * BLOCK);
+    }
+
     /// A writer writes a stamp over each block again and again, with zeros in between; whatever returned last must be there.
     #[test]
     fn a_block_that_changes_meanwhile_is_left_alone() {

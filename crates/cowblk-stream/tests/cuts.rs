@@ -145,3 +145,38 @@ fn a_token_of_another_store_is_refused() {
     forged.base = forged.snapshot.into();
     assert!(Send::resume(&source, &forged).unwrap().write(&mut Vec::new()).is_err());
 }
+
+#[test]
+fn a_change_of_many_frames_can_be_cut_between_any_two() {
+    let (_, source) = store();
+    let web = source.create_server("web").unwrap();
+    let disk = web.create_disk("vda", 4 << 20).unwrap();
+    let bytes: Vec<u8> = (0..4 << 20).map(|at: u32| (at / 4096 + 1).to_le_bytes()[0] | 1).collect();
+    disk.write_at(&bytes, 0).unwrap();
+    let snapshot = web.snapshot("long", "").unwrap();
+    let whole = stream(&source, &snapshot, None);
+    for frames in 1..4 {
+        let (_, target) = store();
+        let error = receive(&target, &whole[..frames * (1 << 20) + 1000]).unwrap_err();
+        let mut rest = Vec::new();
+        Send::resume(&source, error.token().unwrap()).unwrap().write(&mut rest).unwrap();
+        assert_same(&snapshot, &receive(&target, &rest).unwrap().snapshot, &format!("after {frames} frames"));
+    }
+}
+
+#[test]
+fn what_came_on_one_base_is_not_used_on_another() {
+    let (_, source) = store();
+    let [first, second, third] = three_snapshots(&source);
+    let (_, target) = store();
+    receive(&target, &stream(&source, &first, None)).unwrap();
+    receive(&target, &stream(&source, &second, Some(&first))).unwrap();
+    let on_second = stream(&source, &third, Some(&second));
+    receive(&target, &on_second[..on_second.len() - 100]).unwrap_err();
+    let received = receive(&target, &stream(&source, &third, Some(&first))).unwrap();
+    assert_same(&third, &received.snapshot, "on the first");
+    assert_eq!(
+        received.snapshot.parent().map(|id| target.snapshot(id).unwrap().name()),
+        Some("first".into())
+    );
+}
