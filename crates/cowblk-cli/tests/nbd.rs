@@ -264,7 +264,7 @@ fn it_says_what_is_wrong_with_where_to_listen() {
     let (code, said) = bench.run(&["nbd"]);
     assert_eq!((code, said.contains("--unix")), (2, true), "{said}");
     let (code, said) = bench.run(&["nbd", "--tcp", "0.0.0.0:0"]);
-    assert_eq!((code, said.contains("TLS")), (2, true), "{said}");
+    assert_eq!((code, said.contains("--tls")), (2, true), "{said}");
     let socket = bench.socket().to_str().unwrap().to_owned();
     let listener = UnixListener::bind(&socket).unwrap();
     let (code, said) = bench.run(&["nbd", "--unix", &socket]);
