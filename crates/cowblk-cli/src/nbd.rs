@@ -77,6 +77,9 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     let serve = |store: &Store| {
         // After the store is open: only one process holds it, so that nobody else replaces our socket.
         let (listeners, names) = listeners(arguments)?;
+        if !arguments.read_only {
+            cowblk_nbd::clear_scratch(store)?;
+        }
         let server = Server::new(store.clone(), settings(arguments)?);
         for listener in listeners {
             server.listen(listener).map_err(|cause| failed("listen", &cause))?;

@@ -358,7 +358,7 @@ impl Shared {
         socket.prepare();
         let mut stream = Stream::new(socket);
         let terms = (self.settings.negotiation_time, self.settings.tls.as_ref());
-        let (agreed, input) = match negotiate(&mut stream, &**self, terms) {
+        let (mut agreed, input) = match negotiate(&mut stream, &**self, terms) {
             Ok(Greeted::Agreed(agreed, input)) => (agreed, input),
             Ok(Greeted::Over(why)) => return registration.end(why),
             Err(error) => return registration.end(format!("the client cannot be reached: {error}")),
@@ -379,7 +379,14 @@ impl Shared {
             return registration.end(format!("the client cannot be reached: {error}"));
         }
         self.tell(&Event::Connected { connection: id, export: agreed.export.name().to_owned() });
-        let on_end = Box::new(move |why| registration.end(why));
+        let scratch = match agreed.export.begin(self.directory.store()) {
+            Ok(scratch) => scratch,
+            Err(error) => return registration.end(format!("there is no scratch disk: {error}")),
+        };
+        let on_end = Box::new(move |why| {
+            drop(scratch);
+            registration.end(why);
+        });
         let session = Session::new(stream, agreed, input, self.settings.threads_max, on_end);
         Arc::new(session).serve();
     }
