@@ -410,6 +410,23 @@ fn starting_in_the_middle_gives_the_rest() {
 }
 
 #[test]
+fn ending_in_the_middle_cuts_what_goes_on() {
+    let history = History::new(700 << 20);
+    history.disk.write_at(&[1; 8 * 4096], 0).unwrap();
+    history.disk.write_at(&[1; 4096], 100_000 * BLOCK).unwrap();
+    let count = |from, until| {
+        let changes = history.disk.changes_since(None).unwrap().starting_at(from).ending_at(until);
+        changes.map(|change| change.unwrap()).map(|c| (c.offset / BLOCK, c.len / BLOCK)).collect::<Vec<_>>()
+    };
+    assert_eq!(count(0, 0), []);
+    assert_eq!(count(0, 1), [(0, 1)]);
+    assert_eq!(count(2 * BLOCK, 5 * BLOCK), [(2, 3)]);
+    assert_eq!(count(0, 100_000 * BLOCK), [(0, 8)]);
+    assert_eq!(count(0, u64::MAX), [(0, 8), (100_000, 1)]);
+    assert_eq!(count(5 * BLOCK, 2 * BLOCK), []);
+}
+
+#[test]
 fn a_clone_is_compared_with_what_it_was_cloned_from_and_with_its_siblings() {
     let history = History::new(1 << 20);
     let web = history.store.server("web").unwrap();

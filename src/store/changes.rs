@@ -80,8 +80,9 @@ pub struct Changes {
     older: Option<Source>,
     newer: Source,
     sizes: (Option<u64>, u64),
-    /// The next block to look at.
+    /// The next block to look at, and the first one that is not looked at any more.
     next: Option<DiskBlock>,
+    end: DiskBlock,
     found: VecDeque<Change>,
     failed: bool,
 }
@@ -105,7 +106,8 @@ impl Changes {
         let older_bytes = older.as_ref().map(|source| engine.size_of(source)).transpose()?;
         let sizes = (older_bytes, engine.size_of(&newer.source)?);
         let (newer, next) = (newer.source.clone(), Some(DiskBlock(0)));
-        Ok(Self { engine, older, newer, sizes, next, found: VecDeque::new(), failed: false })
+        let end = DiskBlock(u64::MAX);
+        Ok(Self { engine, older, newer, sizes, next, end, found: VecDeque::new(), failed: false })
     }
 
     /// The size of the older content, in bytes; `None` without one.
@@ -125,6 +127,14 @@ impl Changes {
         self
     }
 
+    /// Ends at `offset` (bytes), instead of at the end of the newer content. The block that it lies in is looked at whole.
+    /// A range that goes on behind it is told of up to there.
+    #[must_use]
+    pub fn ending_at(mut self, offset: u64) -> Self {
+        self.end = DiskBlock(offset.div_ceil(u64::from(self.engine.block_size())));
+        self
+    }
+
     /// Compares a few nodes from the current place on.
     fn step(&mut self, at: DiskBlock) -> Result<()> {
         let engine = self.engine.clone();
@@ -136,7 +146,11 @@ impl Changes {
             (older.map(|(layers, _)| layers), newer, size_bytes)
         };
         let block_size = u64::from(engine.block_size());
-        let end = DiskBlock(size_bytes.div_ceil(block_size));
+        let end = self.end.min(DiskBlock(size_bytes.div_ceil(block_size)));
+        if at >= end {
+            self.next = None;
+            return Ok(());
+        }
         let step = differences(&engine.nodes, (older.as_ref(), &newer), (at, end), STEP_NODES)?;
         for difference in step.found {
             self.push(difference, block_size, size_bytes);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use cowblk::Store;
-use cowblk_nbd::{DefaultExport, Event, Listener, Server, Settings};
+use cowblk_nbd::{DefaultExport, Event, Listener, Server, Settings, TlsSettings};
 use listenfd::ListenFd;
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
@@ -30,6 +30,10 @@ pub(crate) struct Arguments {
     /// Listen at an address and port, as in 127.0.0.1:10809
     #[arg(long, value_name = "ADDRESS:PORT")]
     tcp: Vec<SocketAddr>,
+    /// Speak TLS only, with server-cert.pem and server-key.pem of this folder; where ca-cert.pem is there, too,
+    /// clients must show a certificate that it signed
+    #[arg(long, value_name = "FOLDER")]
+    tls: Option<PathBuf>,
     /// Let whoever reaches a TCP port beyond this machine read and write without TLS
     #[arg(long)]
     without_tls: bool,
@@ -73,7 +77,10 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     let serve = |store: &Store| {
         // After the store is open: only one process holds it, so that nobody else replaces our socket.
         let (listeners, names) = listeners(arguments)?;
-        let server = Server::new(store.clone(), settings(arguments));
+        if !arguments.read_only {
+            cowblk_nbd::clear_scratch(store)?;
+        }
+        let server = Server::new(store.clone(), settings(arguments)?);
         for listener in listeners {
             server.listen(listener).map_err(|cause| failed("listen", &cause))?;
         }
@@ -86,20 +93,22 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     if arguments.read_only { session.read(serve) } else { session.write(serve) }
 }
 
-fn settings(arguments: &Arguments) -> Settings {
+fn settings(arguments: &Arguments) -> Result<Settings, Failure> {
     let log = |event: &Event| {
         // Nothing is left to do when even standard error is closed.
         let _ = writeln!(io::stderr(), "{event}");
     };
-    Settings {
+    let tls = arguments.tls.as_deref().map(TlsSettings::from_folder).transpose();
+    Ok(Settings {
         default_export: arguments.export.clone().map_or(DefaultExport::OnlyDisk, DefaultExport::Named),
         is_read_only: arguments.read_only,
         connections_max: arguments.connections,
         threads_max: arguments.threads.into(),
         negotiation_time: Duration::from_secs(arguments.negotiation_time),
         idle_time: arguments.idle_time.map(Duration::from_secs),
+        tls: tls.map_err(|cause| Failure::new(Kind::Usage, format!("read the certificates: {cause}")))?,
         observer: if arguments.quiet { None } else { Some(Arc::new(log)) },
-    }
+    })
 }
 
 /// The sockets to listen at, and what they are called.
@@ -108,13 +117,15 @@ fn listeners(arguments: &Arguments) -> Result<(Vec<Listener>, Vec<String>), Fail
     let mut names = Vec::new();
     for path in &arguments.unix {
         listeners.push(Listener::Unix(listen_at(path)?));
-        names.push(format!("nbd+unix:///?socket={}", path.display()));
+        let scheme = if arguments.tls.is_some() { "nbds+unix" } else { "nbd+unix" };
+        names.push(format!("{scheme}:///?socket={}", path.display()));
     }
     for address in &arguments.tcp {
         let listener =
             TcpListener::bind(address).map_err(|cause| failed(&format!("listen at {address}"), &cause))?;
         let bound = listener.local_addr().map_err(|cause| failed("listen", &cause))?;
-        names.push(format!("nbd://{bound}"));
+        let scheme = if arguments.tls.is_some() { "nbds" } else { "nbd" };
+        names.push(format!("{scheme}://{bound}"));
         listeners.push(Listener::Tcp(listener));
     }
     for listener in inherited()? {
@@ -126,10 +137,10 @@ fn listeners(arguments: &Arguments) -> Result<(Vec<Listener>, Vec<String>), Fail
     }
     for listener in &listeners {
         let is_local = listener.is_local().map_err(|cause| failed("listen", &cause))?;
-        if !is_local && !arguments.without_tls {
+        if !is_local && arguments.tls.is_none() && !arguments.without_tls {
             return Err(Failure::new(
                 Kind::Usage,
-                "a TCP port beyond this machine needs TLS; or say --without-tls if its network is trusted",
+                "a TCP port beyond this machine needs --tls FOLDER, or --without-tls if its network is trusted",
             ));
         }
     }

@@ -29,6 +29,8 @@ mod export;
 pub mod negotiation;
 pub mod requests;
 mod server;
+mod tls;
 
-pub use export::{DefaultExport, Export, StoreDirectory};
+pub use export::{DefaultExport, Export, StoreDirectory, clear_scratch};
 pub use server::{Event, Hold, Listener, Observer, Server, Settings};
+pub use tls::TlsSettings;

@@ -1,8 +1,9 @@
 //! Server: listeners, connections, and who may connect when.
 
-use crate::connection::{Greeted, Session, Socket, negotiate};
+use crate::connection::{Greeted, Session, Socket, Stream, negotiate};
 use crate::export::{DefaultExport, Export, StoreDirectory};
 use crate::negotiation::{Directory, Exported, Listed, Refusal};
+use crate::tls::TlsSettings;
 use cowblk::{ServerId, Store};
 use nix::sys::socket::{Shutdown, shutdown};
 use parking_lot::{Condvar, Mutex};
@@ -40,6 +41,8 @@ pub struct Settings {
     pub negotiation_time: Duration,
     /// How long a client may say nothing, or take no replies; `None` for ever: guests may sleep.
     pub idle_time: Option<Duration>,
+    /// TLS, which every client must use then.
+    pub tls: Option<TlsSettings>,
     /// Is told what happens.
     pub observer: Option<Observer>,
 }
@@ -53,6 +56,7 @@ impl Default for Settings {
             threads_max: 16,
             negotiation_time: Duration::from_mins(1),
             idle_time: None,
+            tls: None,
             observer: None,
         }
     }
@@ -352,7 +356,9 @@ impl Shared {
     fn serve(self: &Arc<Self>, socket: Arc<Socket>, registration: Registration) {
         let id = registration.id;
         socket.prepare();
-        let (agreed, input) = match negotiate(&socket, &**self, self.settings.negotiation_time) {
+        let mut stream = Stream::new(socket);
+        let terms = (self.settings.negotiation_time, self.settings.tls.as_ref());
+        let (mut agreed, input) = match negotiate(&mut stream, &**self, terms) {
             Ok(Greeted::Agreed(agreed, input)) => (agreed, input),
             Ok(Greeted::Over(why)) => return registration.end(why),
             Err(error) => return registration.end(format!("the client cannot be reached: {error}")),
@@ -369,12 +375,19 @@ impl Shared {
                 entry.server = Some(server);
             }
         }
-        if let Err(error) = socket.set_patience(self.settings.idle_time) {
+        if let Err(error) = stream.socket().set_patience(self.settings.idle_time) {
             return registration.end(format!("the client cannot be reached: {error}"));
         }
         self.tell(&Event::Connected { connection: id, export: agreed.export.name().to_owned() });
-        let on_end = Box::new(move |why| registration.end(why));
-        let session = Session::new(socket, agreed, input, self.settings.threads_max, on_end);
+        let scratch = match agreed.export.begin(self.directory.store()) {
+            Ok(scratch) => scratch,
+            Err(error) => return registration.end(format!("there is no scratch disk: {error}")),
+        };
+        let on_end = Box::new(move |why| {
+            drop(scratch);
+            registration.end(why);
+        });
+        let session = Session::new(stream, agreed, input, self.settings.threads_max, on_end);
         Arc::new(session).serve();
     }
 

@@ -6,7 +6,8 @@ mod client;
 
 use client::{Bench, Client, noise};
 use cowblk_nbd::codec::{Command, Extent, StatusPayload, Style, command};
-use cowblk_nbd::{DefaultExport, Settings};
+use cowblk_nbd::negotiation::{Directory, Exported};
+use cowblk_nbd::{DefaultExport, Settings, StoreDirectory};
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::io::Write;
@@ -180,6 +181,72 @@ fn contexts_tell_holes_from_data_and_old_from_new() {
             [(MIB, 0), (MIB, 2), (4096, 1), (MIB - 4096, 2), (MIB, 0)]
         );
     }
+}
+
+#[test]
+fn contexts_tell_what_changed_since_a_snapshot() {
+    let bench = Bench::new(256 * MIB);
+    let (disk, web) = (bench.disk(), bench.store.server("web").unwrap());
+    web.create_disk("vdb", MIB).unwrap();
+    disk.write_at(&noise(5, 2 << 20), MIB).unwrap();
+    web.snapshot("monday", "").unwrap();
+    disk.write_at(&noise(6, 8192), 2 * MIB).unwrap();
+    disk.discard(MIB, 4096).unwrap();
+    let tuesday = web.snapshot("tuesday", "").unwrap();
+    disk.write_at(&noise(7, 4096), 200 * MIB).unwrap();
+
+    for style in [Style::Structured, Style::Extended] {
+        let open =
+            |export: &str, context: &str| Client::open(&bench.socket(), style, export, &[context]).unwrap();
+        let whole = (0, 256 * MIB);
+        let monday = [(MIB, 0), (4096, 1), (MIB - 4096, 0), (8192, 1)];
+        let until_tuesday = [&monday[..], &[(254 * MIB - 8192, 0)]].concat();
+        let until_now = [&monday[..], &[(198 * MIB - 8192, 0), (4096, 1), (56 * MIB - 4096, 0)]].concat();
+        let dirty = "qemu:dirty-bitmap:monday";
+        assert_eq!(extents(&mut open("web/vda", dirty), 0, whole), until_now);
+        assert_eq!(extents(&mut open("web/vda@tuesday", dirty), 0, whole), until_tuesday);
+        let mut changed = open("web/vda", "cowblk:changed-since/monday");
+        assert_eq!(extents(&mut changed, 0, (MIB + 1, 10_000)), [(4095, 3), (5905, 0)]);
+        assert_eq!(extents(&mut changed, command::REQ_ONE, (2 * MIB + 4096, MIB)), [(4096, 1)]);
+        let mut by_id = open("web/vda", &format!("qemu:dirty-bitmap:{}", tuesday.id()));
+        assert_eq!(extents(&mut by_id, 0, (199 * MIB, 2 * MIB)), [(MIB, 0), (4096, 1), (MIB - 4096, 0)]);
+    }
+    // A disk that the snapshot does not hold, and a snapshot that is not there.
+    web.create_disk("vdc", MIB).unwrap();
+    let directory = StoreDirectory::new(bench.store.clone(), DefaultExport::OnlyDisk, false);
+    let has = |export: &str, context: &str| directory.find(export).unwrap().has_context(context);
+    assert!(has("web/vda", "qemu:dirty-bitmap:monday") && !has("web/vdc", "qemu:dirty-bitmap:monday"));
+    assert!(!has("web/vda", "qemu:dirty-bitmap:sunday"));
+    assert_eq!(directory.find("web/vda").unwrap().contexts().len(), 6);
+    assert_eq!(directory.find("web/vdc").unwrap().contexts().len(), 2);
+}
+
+#[test]
+fn a_scratch_copy_is_its_connections_own() {
+    let bench = Bench::new(MIB);
+    bench.disk().write_at(b"frozen", 0).unwrap();
+    bench.store.server("web").unwrap().snapshot("clean", "").unwrap();
+    let open = |style| Client::open(&bench.socket(), style, "web/vda@clean?scratch", &[]).unwrap();
+    let (mut one, mut two) = (open(Style::Simple), open(Style::Extended));
+    one.put(0, b"melted");
+    one.flush();
+    assert_eq!((one.get(0, 6), two.get(0, 6)), (b"melted".to_vec(), b"frozen".to_vec()));
+    let mut frozen = Client::open(&bench.socket(), Style::Simple, "web/vda@clean", &[]).unwrap();
+    assert_eq!(frozen.get(0, 6), b"frozen");
+    assert_eq!((bench.store.servers().len(), bench.store.staging_servers().len()), (1, 2));
+    drop((one, two));
+    while !bench.store.staging_servers().is_empty() {
+        std::thread::yield_now();
+    }
+    assert_eq!(open(Style::Structured).get(0, 6), b"frozen");
+    assert!(Client::open(&bench.socket(), Style::Simple, "web/vda?scratch", &[]).is_err());
+
+    bench.store.create_staging_server("nbd-scratch-99").unwrap();
+    bench.store.create_staging_server("others").unwrap();
+    bench.server.stop();
+    cowblk_nbd::clear_scratch(&bench.store).unwrap();
+    let left: Vec<_> = bench.store.staging_servers().iter().map(cowblk::Server::name).collect();
+    assert_eq!(left, ["others"]);
 }
 
 #[test]

@@ -176,6 +176,42 @@ fn nbdinfo_lists_exports_and_maps_contexts() {
 }
 
 #[test]
+fn backup_tools_find_what_changed() {
+    if !has(&["nbdinfo", "qemu-img"]) {
+        return;
+    }
+    let bench = Bench::new(4 * MIB as u64);
+    let web = bench.store.server("web").unwrap();
+    bench.disk().write_at(&noise(1, 2 * MIB), 0).unwrap();
+    web.snapshot("monday", "").unwrap();
+    bench.disk().write_at(&noise(2, 65_536), MIB as u64).unwrap();
+    web.snapshot("tuesday", "").unwrap();
+    bench.disk().write_at(&noise(3, 65_536), 0).unwrap();
+
+    let map = text("nbdinfo", &["--map=qemu:dirty-bitmap:monday", &bench.uri("web/vda@tuesday")]);
+    let columns: Vec<Vec<&str>> = map.lines().map(|line| line.split_whitespace().take(3).collect()).collect();
+    assert_eq!(
+        columns,
+        [["0", "1048576", "0"], ["1048576", "65536", "1"], ["1114112", "3080192", "0"]],
+        "{map}"
+    );
+
+    let options = format!(
+        "driver=nbd,server.type=unix,server.path={},export=web/vda@tuesday,x-dirty-bitmap=qemu:dirty-bitmap:monday",
+        bench.socket().display()
+    );
+    let map = text("qemu-img", &["map", "--output=json", "--image-opts", &options]);
+    assert!(map.contains("\"start\": 1048576, \"length\": 65536,"), "{map}");
+    let list = text("nbdinfo", &["--list", &bench.uri("")]);
+    assert!(list.contains("cowblk:changed-since/monday"), "{list}");
+
+    let copy = bench.folder.path().join("scratch.raw");
+    fs::write(&copy, b"").unwrap();
+    run("nbdcopy", &[&bench.uri("web/vda@monday%3Fscratch"), copy.to_str().unwrap()]);
+    assert!(fs::read(&copy).unwrap()[..2 * MIB] == noise(1, 2 * MIB), "a URI spells the question mark %3F");
+}
+
+#[test]
 fn nbdcopy_copies_both_ways() {
     if !has(&["nbdcopy"]) {
         return;

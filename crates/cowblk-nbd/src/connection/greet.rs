@@ -1,9 +1,10 @@
 //! Greet: the negotiation over a socket, until a deadline.
 
 use super::input::Input;
-use super::socket::Socket;
+use super::stream::Stream;
 use crate::codec::greeting;
 use crate::negotiation::{Agreed, Directory, Negotiation, Step, Tls};
+use crate::tls::TlsSettings;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -16,13 +17,13 @@ pub(crate) enum Greeted<E> {
 
 /// Negotiates with whoever is at the other end.
 pub(crate) fn negotiate<D: Directory>(
-    socket: &Socket,
+    stream: &mut Stream,
     directory: &D,
-    time: Duration,
+    (time, tls): (Duration, Option<&TlsSettings>),
 ) -> io::Result<Greeted<D::Export>> {
     let deadline = Instant::now() + time;
     let over = |why: &str| Ok(Greeted::Over(why.to_owned()));
-    let mut negotiation = Negotiation::new(Tls::Off);
+    let mut negotiation = Negotiation::new(if tls.is_some() { Tls::Required } else { Tls::Off });
     let mut input = Input::new();
     let mut out = greeting().to_vec();
     loop {
@@ -31,14 +32,14 @@ pub(crate) fn negotiate<D: Directory>(
             return over("the negotiation took too long");
         }
         if !out.is_empty() {
-            socket.set_patience(Some(left))?;
-            socket.send_all(&out)?;
+            stream.socket().set_patience(Some(left))?;
+            stream.send_all(&out)?;
             out.clear();
         }
         match negotiation.step(input.available(), directory, &mut out) {
             Step::Read(needed) => {
-                socket.set_patience(Some(left))?;
-                match input.fill(socket, needed) {
+                stream.socket().set_patience(Some(left))?;
+                match input.fill(stream, needed) {
                     Ok(true) => {}
                     Ok(false) => return over("the client left during the negotiation"),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -48,14 +49,26 @@ pub(crate) fn negotiate<D: Directory>(
                 }
             }
             Step::Used(count) => input.consume(count),
-            Step::StartTls(_) => return over("TLS was asked for, and is not there"),
+            Step::StartTls(count) => {
+                input.consume(count);
+                stream.send_all(&out)?;
+                out.clear();
+                // Whoever sends in the open what comes after would speak in the client's name.
+                let Some(tls) = tls.filter(|_| input.available().is_empty()) else {
+                    return over("the client did not wait for TLS to begin");
+                };
+                if let Err(error) = stream.begin_tls(&tls.config, deadline) {
+                    return Ok(Greeted::Over(format!("TLS did not begin: {error}")));
+                }
+                negotiation.tls_began();
+            }
             Step::Transmit(count, agreed) => {
                 input.consume(count);
-                socket.send_all(&out)?;
+                stream.send_all(&out)?;
                 return Ok(Greeted::Agreed(agreed, input));
             }
             Step::Close(why) => {
-                let _ = socket.send_all(&out); // who said goodbye may be gone already
+                let _ = stream.send_all(&out); // who said goodbye may be gone already
                 return over(why);
             }
         }

@@ -1,6 +1,6 @@
 //! Input: what a client sent and nobody looked at yet.
 
-use super::socket::Socket;
+use super::stream::Stream;
 use std::io;
 
 /// Bytes of a connection's input: a longer payload is written in parts. The head of a request and 256 KiB fit.
@@ -36,7 +36,7 @@ impl Input {
     }
 
     /// Receives until at least `needed` bytes are here, at most [`INPUT_BYTES`]. `false` if the stream ends before.
-    pub(crate) fn fill(&mut self, socket: &Socket, needed: usize) -> io::Result<bool> {
+    pub(crate) fn fill(&mut self, stream: &Stream, needed: usize) -> io::Result<bool> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         } else if self.start + needed > self.bytes.len() {
@@ -44,7 +44,7 @@ impl Input {
             (self.start, self.end) = (0, self.end - self.start);
         }
         while self.end - self.start < needed {
-            let received = socket.receive(&mut self.bytes[self.end..])?;
+            let received = stream.receive(&mut self.bytes[self.end..])?;
             if received == 0 {
                 return Ok(false);
             }

@@ -12,7 +12,7 @@
 
 use super::input::Input;
 use super::replies::Replies;
-use super::socket::Socket;
+use super::stream::Stream;
 use super::work::CHUNK_BYTES;
 use crate::codec::{Command, Decoded, Request, StatusPayload, command, put_error};
 use crate::export::{ContextKind, Export, Failed};
@@ -45,7 +45,7 @@ pub(crate) struct Session {
     pub(super) export: Export,
     pub(super) rules: Rules,
     pub(super) contexts: Vec<(u32, ContextKind)>,
-    socket: Arc<Socket>,
+    stream: Stream,
     input: Mutex<Input>,
     output: Mutex<()>,
     /// Only one reply at a time may take more than a thread's buffer.
@@ -68,6 +68,7 @@ pub(crate) type OnEnd = Box<dyn FnOnce(String) + Send + Sync>;
 impl Drop for Session {
     fn drop(&mut self) {
         let why = self.why.get_mut().take().unwrap_or_else(|| "the client left".into());
+        self.stream.finish();
         if let Some(on_end) = self.on_end.take() {
             on_end(why);
         }
@@ -95,7 +96,7 @@ enum Class {
 
 impl Session {
     pub(crate) fn new(
-        socket: Arc<Socket>,
+        stream: Stream,
         agreed: Agreed<Export>,
         input: Input,
         threads_max: usize,
@@ -116,7 +117,7 @@ impl Session {
             export,
             rules,
             contexts,
-            socket,
+            stream,
             input: Mutex::new(input),
             output: Mutex::new(()),
             large: Mutex::new(()),
@@ -165,7 +166,7 @@ impl Session {
     pub(crate) fn end(&self, why: &str) {
         self.why.lock().get_or_insert_with(|| why.to_owned());
         self.is_over.store(true, Ordering::Release);
-        self.socket.stop_receiving();
+        self.stream.socket().stop_receiving();
     }
 
     /// Waits for the lead, and leads until there is something to do that others should not wait for. `None`
@@ -227,7 +228,7 @@ impl Session {
 
     /// Waits until there are `needed` bytes of input, or ends the connection.
     fn receive(&self, input: &mut Input, needed: usize) -> bool {
-        match input.fill(&self.socket, needed) {
+        match input.fill(&self.stream, needed) {
             Ok(true) => return true,
             Ok(false) => self.end("the client left"),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -241,7 +242,7 @@ impl Session {
     /// Sends the replies, as far as the client takes them at once; the rest is work for later.
     fn send_now(&self, replies: &mut Replies) -> Option<Work<'_>> {
         let Some(output) = self.output.try_lock() else { return Some(Work::Send(None, 0)) };
-        match self.socket.send_some(replies.bytes()) {
+        match self.stream.send_some(replies.bytes()) {
             Ok(sent) if sent == replies.len() => replies.clear(),
             Ok(sent) => return Some(Work::Send(Some(output), sent)),
             Err(error) => {
@@ -371,7 +372,7 @@ impl Session {
     fn follow(&self, work: Work<'_>, replies: &mut Replies) -> io::Result<()> {
         match work {
             Work::Send(Some(_output), sent) => {
-                self.socket.send_all(&replies.bytes()[sent..])?;
+                self.stream.send_all(&replies.bytes()[sent..])?;
                 replies.clear();
             }
             Work::Send(None, _) => self.send(replies)?,
@@ -400,7 +401,7 @@ impl Session {
     pub(super) fn send(&self, replies: &mut Replies) -> io::Result<()> {
         if !replies.is_empty() {
             let _output = self.output.lock();
-            self.socket.send_all(replies.bytes())?;
+            self.stream.send_all(replies.bytes())?;
             replies.clear();
         }
         Ok(())
@@ -415,7 +416,7 @@ impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.end("a thread of the server failed");
-            self.0.socket.cut();
+            self.0.stream.socket().cut();
         }
         self.0.threads.fetch_sub(1, Ordering::AcqRel);
     }

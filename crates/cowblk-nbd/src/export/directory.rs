@@ -3,6 +3,7 @@
 //! ```text
 //! server/disk            a disk as it is now
 //! server/disk@snapshot   the disk as a snapshot holds it, by the snapshot's name or id: read-only
+//! ...?scratch            the same, writable, thrown away when the connection ends
 //! ""                     the only disk of the store, or the export that was chosen at start
 //! ```
 
@@ -37,11 +38,16 @@ impl StoreDirectory {
         Self { store, default, is_read_only: is_read_only || status.read_only, block_bytes }
     }
 
+    /// The store.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     fn head(&self, server: &Server, disk: Disk) -> Export {
         Export {
             name: format!("{}/{}", server.name(), disk.name()),
             description: describe_disk(&disk),
-            server: server.id(),
+            server: server.clone(),
             size_bytes: disk.size_bytes(),
             block_bytes: self.block_bytes,
             is_read_only: self.is_read_only,
@@ -53,12 +59,19 @@ impl StoreDirectory {
         Export {
             name: format!("{}/{}@{}", server.name(), disk.name(), export_name_of(snapshot)),
             description: describe_snapshot(snapshot, &disk),
-            server: server.id(),
+            server: server.clone(),
             size_bytes: disk.size_bytes(),
             block_bytes: self.block_bytes,
             is_read_only: true,
             content: Content::Frozen(disk),
         }
+    }
+
+    fn scratch(&self, server: &Server, snapshot: &Snapshot, disk: SnapshotDisk) -> Export {
+        let mut export = self.frozen(server, snapshot, disk.clone());
+        export.name.push_str("?scratch");
+        export.description.insert_str(0, "throw-away copy of a ");
+        Export { is_read_only: false, content: Content::Scratch(disk), ..export }
     }
 
     fn default_export(&self) -> Result<Export, Refusal> {
@@ -80,16 +93,24 @@ impl StoreDirectory {
 
     fn named(&self, name: &str) -> Result<Export, Refusal> {
         let missing = |what: &str| unknown(&format!("there is no export {:?}: {what}", shortened(name)));
-        let (disk_path, snapshot_name) = match name.split_once('@') {
+        let (path, is_scratch) = name.strip_suffix("?scratch").map_or((name, false), |path| (path, true));
+        let (disk_path, snapshot_name) = match path.split_once('@') {
             Some((path, snapshot)) => (path, Some(snapshot)),
-            None => (name, None),
+            None => (path, None),
         };
         let Some((server_name, disk_name)) = disk_path.split_once('/') else {
             return missing("exports are named server/disk or server/disk@snapshot");
         };
-        let Ok(server) = self.store.server(server_name) else {
+        // Servers that no listing shows are somebody's work in progress.
+        let Some(server) = self.store.servers().into_iter().find(|server| server.name() == server_name)
+        else {
             return missing("there is no such server");
         };
+        match (is_scratch, snapshot_name) {
+            (true, None) => return missing("only snapshots have scratch copies"),
+            (true, Some(_)) if self.is_read_only => return missing("scratch copies need a writable store"),
+            _ => {}
+        }
         let Some(snapshot_name) = snapshot_name else {
             return match server.disk(disk_name) {
                 Ok(disk) => Ok(self.head(&server, disk)),
@@ -100,6 +121,7 @@ impl StoreDirectory {
             return missing("the server has no such snapshot");
         };
         match snapshot.disk(disk_name) {
+            Ok(disk) if is_scratch => Ok(self.scratch(&server, &snapshot, disk)),
             Ok(disk) => Ok(self.frozen(&server, &snapshot, disk)),
             Err(_) => missing("the snapshot holds no such disk"),
         }
@@ -132,7 +154,7 @@ impl Directory for StoreDirectory {
 }
 
 /// The server's snapshots, with the automatic one that the last restore left.
-fn snapshots_of(server: &Server) -> Vec<Snapshot> {
+pub(super) fn snapshots_of(server: &Server) -> Vec<Snapshot> {
     let mut snapshots = server.snapshots();
     if let Some(automatic) = server.before_restore()
         && !snapshots.iter().any(|snapshot| snapshot.id() == automatic.id())
@@ -143,7 +165,7 @@ fn snapshots_of(server: &Server) -> Vec<Snapshot> {
 }
 
 /// The snapshot of this name, or else with this number as its id.
-fn snapshot_of(server: &Server, name: &str) -> Option<Snapshot> {
+pub(super) fn snapshot_of(server: &Server, name: &str) -> Option<Snapshot> {
     let mut snapshots = snapshots_of(server);
     let id = name.parse().ok().map(SnapshotId);
     let named = snapshots.iter().position(|snapshot| snapshot.name() == name);
@@ -152,7 +174,7 @@ fn snapshot_of(server: &Server, name: &str) -> Option<Snapshot> {
 }
 
 /// What a snapshot is called behind the `@`: automatic ones have no name that nobody else could have.
-fn export_name_of(snapshot: &Snapshot) -> String {
+pub(super) fn export_name_of(snapshot: &Snapshot) -> String {
     match snapshot.kind() {
         SnapshotKind::User => snapshot.name(),
         SnapshotKind::BeforeRestore => snapshot.id().to_string(),

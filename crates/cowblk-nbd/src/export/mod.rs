@@ -1,21 +1,24 @@
 //! Exports: the disks and snapshots of a store, by name, with one set of verbs.
 
 mod directory;
+mod scratch;
 mod status;
 
 pub use directory::{DefaultExport, StoreDirectory};
+pub(crate) use scratch::Scratch;
+pub use scratch::clear_scratch;
 pub(crate) use status::{ContextKind, statuses};
 
 use crate::codec::NbdError;
 use crate::negotiation::Exported;
-use cowblk::{Disk, ServerId, SnapshotDisk};
+use cowblk::{Changes, Disk, Server, ServerId, SnapshotDisk, SnapshotId, Store};
 
 /// One export, ready to be used.
 #[derive(Clone, Debug)]
 pub struct Export {
     name: String,
     description: String,
-    server: ServerId,
+    server: Server,
     size_bytes: u64,
     block_bytes: u32,
     is_read_only: bool,
@@ -27,6 +30,8 @@ pub struct Export {
 enum Content {
     Head(Disk),
     Frozen(SnapshotDisk),
+    /// A disk that is cloned from a snapshot once it is used, and thrown away afterwards.
+    Scratch(SnapshotDisk),
 }
 
 /// A request that the store refused: the protocol's number, and the store's sentence.
@@ -48,7 +53,7 @@ fn number_of(errno: i32) -> NbdError {
         1 | 13 | 30 => NbdError::Permission, // EPERM, EACCES, EROFS
         12 => NbdError::Memory,
         22 | 95 => NbdError::Invalid, // EINVAL; EOPNOTSUPP, which the protocol keeps for FAST_ZERO
-        28 => NbdError::NoSpace,
+        27 | 28 | 122 => NbdError::NoSpace, // EFBIG, ENOSPC, EDQUOT
         _ => NbdError::Io,
     }
 }
@@ -56,14 +61,30 @@ fn number_of(errno: i32) -> NbdError {
 impl Export {
     /// The server whose disk it is.
     pub(crate) fn server(&self) -> ServerId {
-        self.server
+        self.server.id()
+    }
+
+    /// Makes ready what is made only for whoever uses it. The guard throws it away again.
+    pub(crate) fn begin(&mut self, store: &Store) -> cowblk::Result<Option<Scratch>> {
+        let Content::Scratch(frozen) = &self.content else { return Ok(None) };
+        let (scratch, disk) = Scratch::new(store, frozen)?;
+        self.content = Content::Head(disk);
+        Ok(Some(scratch))
+    }
+
+    /// What changed since a snapshot of this disk.
+    fn changes_since(&self, snapshot: SnapshotId) -> cowblk::Result<Changes> {
+        match &self.content {
+            Content::Head(disk) => disk.changes_since(snapshot),
+            Content::Frozen(disk) | Content::Scratch(disk) => disk.changes_since(snapshot),
+        }
     }
 
     /// Fills `buf` from `offset`.
     pub(crate) fn read(&self, buf: &mut [u8], offset: u64) -> Result<(), Failed> {
         match &self.content {
             Content::Head(disk) => disk.read_at(buf, offset)?,
-            Content::Frozen(disk) => disk.read_at(buf, offset)?,
+            Content::Frozen(disk) | Content::Scratch(disk) => disk.read_at(buf, offset)?,
         }
         Ok(())
     }
@@ -88,14 +109,14 @@ impl Export {
     pub(crate) fn flush(&self) -> Result<(), Failed> {
         match &self.content {
             Content::Head(disk) if !self.is_read_only => Ok(disk.flush()?),
-            Content::Head(_) | Content::Frozen(_) => Ok(()),
+            Content::Head(_) | Content::Frozen(_) | Content::Scratch(_) => Ok(()),
         }
     }
 
     fn head(&self) -> Result<&Disk, Failed> {
         match &self.content {
             Content::Head(disk) => Ok(disk),
-            Content::Frozen(_) => {
+            Content::Frozen(_) | Content::Scratch(_) => {
                 Err(Failed { error: NbdError::Permission, message: "the export is read-only".into() })
             }
         }
@@ -104,7 +125,7 @@ impl Export {
     fn extents(&self, range: std::ops::Range<u64>) -> cowblk::Extents {
         match &self.content {
             Content::Head(disk) => disk.extents(range),
-            Content::Frozen(disk) => disk.extents(range),
+            Content::Frozen(disk) | Content::Scratch(disk) => disk.extents(range),
         }
     }
 }
@@ -127,8 +148,9 @@ impl Exported for Export {
     }
 
     fn can_multi_conn(&self) -> bool {
-        // All connections reach the same disk, and the store's flush covers what returned on any of them.
-        true
+        // All connections reach the same disk, and the store's flush covers what returned on any of them. But a
+        // scratch disk is its connection's own.
+        !matches!(self.content, Content::Scratch(_))
     }
 
     fn preferred_block_bytes(&self) -> u32 {

@@ -1,8 +1,9 @@
 //! Status: what a metadata context says of a range.
 
+use super::directory::{export_name_of, snapshot_of, snapshots_of};
 use super::{Export, Failed};
 use crate::codec::{Extent, Style, allocation};
-use cowblk::ExtentKind;
+use cowblk::{ExtentKind, SnapshotId};
 
 /// Most extents of one context in one reply.
 const EXTENTS_MAX: usize = 4096;
@@ -19,30 +20,54 @@ pub(crate) enum ContextKind {
     /// `qemu:allocation-depth`: 0 for a hole, 1 for what was written since the last snapshot, 2 for what
     /// a snapshot holds, too.
     Depth,
+    /// `qemu:dirty-bitmap:SNAPSHOT`: 1 for what was written or discarded since the snapshot.
+    Dirty(SnapshotId),
+    /// `cowblk:changed-since/SNAPSHOT`: the same, and 2 more where nothing is left now.
+    Changed(SnapshotId),
 }
+
+const DIRTY: &str = "qemu:dirty-bitmap:";
+const CHANGED: &str = "cowblk:changed-since/";
 
 impl ContextKind {
     /// The context of this name.
-    pub(crate) fn named(name: &str, _export: &Export) -> Option<Self> {
+    pub(crate) fn named(name: &str, export: &Export) -> Option<Self> {
+        let snapshot = |name: &str| {
+            let snapshot = snapshot_of(&export.server, name)?;
+            // It may hold other disks than this one.
+            export.changes_since(snapshot.id()).is_ok().then(|| snapshot.id())
+        };
         match name {
             "base:allocation" => Some(Self::Allocation),
             "qemu:allocation-depth" => Some(Self::Depth),
-            _ => None,
+            _ => match (name.strip_prefix(DIRTY), name.strip_prefix(CHANGED)) {
+                (Some(name), _) => snapshot(name).map(Self::Dirty),
+                (_, Some(name)) => snapshot(name).map(Self::Changed),
+                (None, None) => None,
+            },
         }
     }
 
     /// The names of all contexts of an export.
-    pub(crate) fn names(_export: &Export) -> Vec<String> {
-        ["base:allocation", "qemu:allocation-depth"].map(String::from).to_vec()
-    }
-
-    fn status(self, kind: ExtentKind) -> u64 {
-        match (self, kind) {
-            (Self::Allocation, ExtentKind::Hole) => allocation::HOLE | allocation::ZERO,
-            (Self::Allocation, ExtentKind::Data { .. }) | (Self::Depth, ExtentKind::Hole) => 0,
-            (Self::Depth, ExtentKind::Data { shared: false }) => 1,
-            (Self::Depth, ExtentKind::Data { shared: true }) => 2,
+    pub(crate) fn names(export: &Export) -> Vec<String> {
+        let mut names = ["base:allocation", "qemu:allocation-depth"].map(String::from).to_vec();
+        for snapshot in snapshots_of(&export.server) {
+            if export.changes_since(snapshot.id()).is_ok() {
+                let name = export_name_of(&snapshot);
+                names.extend([format!("{DIRTY}{name}"), format!("{CHANGED}{name}")]);
+            }
         }
+        names
+    }
+}
+
+/// What a range is, as the contexts that look at one content have it.
+fn of_content(is_depth: bool, kind: ExtentKind) -> u64 {
+    match (is_depth, kind) {
+        (false, ExtentKind::Hole) => allocation::HOLE | allocation::ZERO,
+        (false, ExtentKind::Data { .. }) | (true, ExtentKind::Hole) => 0,
+        (true, ExtentKind::Data { shared: false }) => 1,
+        (true, ExtentKind::Data { shared: true }) => 2,
     }
 }
 
@@ -89,19 +114,64 @@ pub(crate) fn statuses(
     let (mut at, end, mut look, mut data) = (offset, offset + len, LOOK_BYTES, 0);
     while at < end && data < DATA_BYTES_MAX {
         let until = at.saturating_add(look).min(end);
-        for extent in export.extents(at..until) {
-            let extent = extent?;
-            if extent.is_data() {
-                data += extent.len;
-            }
-            if !gathered.add(Extent { len: extent.len, status: kind.status(extent.kind) }) {
-                return Ok(gathered.extents);
-            }
+        let told = match kind {
+            ContextKind::Allocation => gathered.content(export, false, (at, until), &mut data)?,
+            ContextKind::Depth => gathered.content(export, true, (at, until), &mut data)?,
+            ContextKind::Dirty(since) => gathered.changes(export, since, (at, until), (&mut data, 1))?,
+            ContextKind::Changed(since) => gathered.changes(export, since, (at, until), (&mut data, 3))?,
+        };
+        if !told {
+            break;
         }
         at = until;
         look *= 2;
     }
     Ok(gathered.extents)
+}
+
+impl Gathered {
+    /// Adds what a range holds; `false` if there was no room for all of it.
+    fn content(
+        &mut self,
+        export: &Export,
+        is_depth: bool,
+        (at, until): (u64, u64),
+        data: &mut u64,
+    ) -> Result<bool, Failed> {
+        for extent in export.extents(at..until) {
+            let extent = extent?;
+            if extent.is_data() {
+                *data += extent.len;
+            }
+            if !self.add(Extent { len: extent.len, status: of_content(is_depth, extent.kind) }) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Adds what changed of a range, with the bits of `mask`; `false` if there was no room for all of it.
+    fn changes(
+        &mut self,
+        export: &Export,
+        since: SnapshotId,
+        (mut at, until): (u64, u64),
+        (data, mask): (&mut u64, u64),
+    ) -> Result<bool, Failed> {
+        for change in export.changes_since(since)?.starting_at(at).ending_at(until) {
+            let change = change?;
+            let (start, end) = (change.offset.max(at), (change.offset + change.len).min(until));
+            let status = mask & if change.is_data() { 1 } else { 3 };
+            *data += end - start;
+            if !self.add(Extent { len: start - at, status: 0 })
+                || !self.add(Extent { len: end - start, status })
+            {
+                return Ok(false);
+            }
+            at = end;
+        }
+        Ok(self.add(Extent { len: until - at, status: 0 }))
+    }
 }
 
 #[cfg(test)]
