@@ -5,14 +5,15 @@
 //! Locks are taken in this order, and none is held while waiting for one to its left:
 //!
 //! ```text
-//! maintenance ▶ journal lead ▶ barrier ▶ state ▶ heads (by id) ▶ allocator, journal batch, drop list
+//! relief ▶ maintenance ▶ journal lead ▶ barrier ▶ state ▶ heads (by id) ▶ allocator, journal batch, drop list
 //! ```
 //!
 //! T1  A change of a head and its journal record are made under the head's lock and one hold of the
 //!     barrier, so that a checkpoint, which closes the barrier, freezes both or neither.
 //! T2  Checkpoints and collector steps exclude one another (the maintenance lock): both decide who owns a
 //!     reference from the same trees and the same cursor.
-//! T3  A reader enters the gate before it looks at a root, and leaves after its last read.
+//! T3  A reader enters the gate before it looks at a root, and leaves after its last read. Inside, it may wait for a lock;
+//!     so nobody waits for readers to leave while holding one.
 
 mod blocks;
 mod changes;
@@ -22,9 +23,12 @@ mod discard;
 mod disk;
 mod disk_io;
 mod engine;
+mod expiry;
 mod extents;
+mod full;
 mod head;
 mod maintenance;
+mod notices;
 mod open;
 mod options;
 mod read;
@@ -36,19 +40,22 @@ mod sparsify;
 mod state;
 mod statistics;
 mod verbs;
+mod watermarks;
 mod write;
 
 pub(crate) use blocks::Purpose;
 pub use changes::{Change, ChangeKind, Changes, Point};
 pub use disk::Disk;
 pub use disk_io::DiskIo;
+pub(crate) use expiry::plan_deletion;
 pub use extents::{Extent, ExtentKind, Extents};
+pub use notices::{Notice, Notices};
 pub(crate) use open::Shared;
 pub use open::Store;
 pub use options::Options;
 pub(crate) use read::Source;
 pub use server::Server;
-pub(crate) use server::{NextIds, protected, refuse_disk, refuse_taken_server};
+pub(crate) use server::{NextIds, refuse_disk, refuse_taken_server};
 pub use sizes::{Freed, Space};
 pub use sparsify::Sparsified;
 pub(crate) use state::State;
