@@ -412,7 +412,7 @@ fn starting_in_the_middle_gives_the_rest() {
 #[test]
 fn ending_in_the_middle_cuts_what_goes_on() {
     let history = History::new(700 << 20);
-    history.disk.write_at(&[1; 8 * 4096], 0).unwrap();
+    history.disk.write_at(&vec![1; 8 * 4096], 0).unwrap();
     history.disk.write_at(&[1; 4096], 100_000 * BLOCK).unwrap();
     let count = |from, until| {
         let changes = history.disk.changes_since(None).unwrap().starting_at(from).ending_at(until);
