@@ -46,9 +46,11 @@ pub use format::{
     Field, LAYOUT, Labels, Layout, ServerKind, ServerMarks, SnapshotKind, SnapshotMarks, WhenFull,
 };
 pub use repair::{LostRange, RepairOptions, RepairReport, repair, repair_device};
-pub use snapshot::{AdoptedSnapshot, Snapshot, SnapshotDisk, SnapshotStatus};
+pub use snapshot::{
+    AdoptedSnapshot, Candidate, KeepReason, Retention, Snapshot, SnapshotDisk, SnapshotStatus, Verdict,
+};
 pub use store::{
-    Change, ChangeKind, Changes, Disk, DiskIo, Extent, ExtentKind, Extents, Freed, Options, Point, Server,
-    Space, Sparsified, Stats, Status, Store,
+    Change, ChangeKind, Changes, Disk, DiskIo, Extent, ExtentKind, Extents, Freed, Notice, Notices, Options,
+    Point, Server, Space, Sparsified, Stats, Status, Store,
 };
 pub use units::{BlockCount, DiskId, ServerId, SnapshotId};

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use cowblk::{
-    Disk, ErrorKind, Extent, ExtentKind, Options, Server, SnapshotDisk, SnapshotId, SnapshotKind,
-    SnapshotStatus, Store,
+    Disk, ErrorKind, Extent, ExtentKind, Notice, Notices, Options, Server, SnapshotDisk, SnapshotId,
+    SnapshotKind, SnapshotStatus, Store,
 };
 use fixture::{Dice, assert_clean, empty, scratch, seeds};
 use plain::{Contents, PlainServer, PlainSnapshot};
@@ -90,6 +90,7 @@ struct History {
     options: Options,
     path: PathBuf,
     store: Option<Store>,
+    notices: Notices,
     model: BTreeMap<String, PlainServer>,
     names: u64,
 }
@@ -116,9 +117,10 @@ impl History {
         }
         log.borrow_mut().push(format!("make a store with {options:?}"));
         let path = dir.join(format!("history-{seed}.cow"));
-        let store = Some(Store::create(&path, options.clone()).unwrap());
-        let log = Rc::clone(log);
-        let mut history = Self { dice, log, options, path, store, model: BTreeMap::new(), names: 0 };
+        let store = Store::create(&path, options.clone()).unwrap();
+        let notices = store.notices();
+        let (store, log) = (Some(store), Rc::clone(log));
+        let mut history = Self { dice, log, options, path, store, notices, model: BTreeMap::new(), names: 0 };
         history.create_server();
         history
     }
@@ -364,6 +366,23 @@ impl History {
         self.model.remove(&name);
     }
 
+    fn open(&mut self) {
+        let store = Store::open(&self.path, self.options.clone()).unwrap();
+        self.notices = store.notices();
+        self.store = Some(store);
+    }
+
+    /// A store that was full has given up what restores replaced, and said so.
+    fn hear(&mut self) {
+        while let Some(notice) = self.notices.next_now() {
+            if let Notice::UndoGivenUp { server, snapshot } = notice {
+                let name = self.store().server_by_id(server).unwrap().name();
+                let given_up = self.model.get_mut(&name).unwrap().before_restore.take();
+                assert_eq!(given_up.map(|before| before.id), Some(snapshot), "{name}");
+            }
+        }
+    }
+
     fn reopen(&mut self) {
         self.note(|| "reopen".to_owned());
         let store = self.store.take().unwrap();
@@ -375,7 +394,7 @@ impl History {
         if self.dice.chance(20) {
             assert_clean(&self.path, "between two openings");
         }
-        self.store = Some(Store::open(&self.path, self.options.clone()).unwrap());
+        self.open();
     }
 
     /// The process ends after a flush: no checkpoint, no close. What the file held at that moment is opened.
@@ -391,7 +410,7 @@ impl History {
         if self.dice.chance(50) {
             assert_clean(&self.path, "after a crash");
         }
-        self.store = Some(Store::open(&self.path, self.options.clone()).unwrap());
+        self.open();
     }
 
     /// The step that `number` names: the same whichever steps came before, as far as the state allows.
@@ -426,6 +445,7 @@ impl History {
             95..97 => self.compare_some(),
             _ => self.compare_a_range(),
         }
+        self.hear();
     }
 
     fn compare_a_range(&mut self) {

@@ -147,10 +147,9 @@ impl Catalog {
                 self.adopt(*staging, SnapshotRecord { origin: *origin, ..record }, *epoch, disks)?;
             }
             Event::MarkSnapshot { id, marks } => {
-                if let Some(snapshot) = self.snapshots.get_mut(id) {
-                    snapshot.marks = marks.clone();
+                if let Some(record) = self.snapshots.get(id).cloned() {
+                    self.put(CatalogRecord::Snapshot(SnapshotRecord { marks: marks.clone(), ..record }));
                 }
-                self.touch(CatalogKey::Snapshot(*id));
             }
             _ => unreachable!("applied by the caller: {event:?}"),
         }

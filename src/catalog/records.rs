@@ -30,6 +30,8 @@ pub(crate) struct Catalog {
     /// References that the one that is being counted gained (a version, as its own) or let go of (a head) since.
     pub(crate) counted_since: u64,
     by_server: BTreeMap<ServerId, Belongings>,
+    /// When snapshots are deleted by themselves, the earliest first; protected ones are not.
+    expiring: BTreeSet<(u64, SnapshotId)>,
     server_names: HashMap<String, ServerId>,
     dirty: BTreeSet<CatalogKey>,
     /// The last epoch given out.
@@ -56,6 +58,11 @@ fn is_possible(record: &CatalogRecord, geometry: &Geometry) -> bool {
                 && garbage.id < COUNTER_MAX
         }
     }
+}
+
+/// When a snapshot is deleted by itself, as the index of those times has it.
+fn expiry_of(record: &SnapshotRecord) -> Option<(u64, SnapshotId)> {
+    record.marks.expires_at.filter(|_| !record.marks.protected).map(|at| (at, record.id))
 }
 
 /// What one server has, and by which names: no verb looks through all of it.
@@ -204,7 +211,13 @@ impl Catalog {
             }
             CatalogRecord::Snapshot(record) => {
                 self.by_server.entry(record.server).or_default().add_snapshot(&record);
-                self.snapshots.insert(record.id, record).is_some()
+                let due = expiry_of(&record);
+                let old = self.snapshots.insert(record.id, record);
+                if let Some(old_due) = old.as_ref().and_then(expiry_of) {
+                    self.expiring.remove(&old_due);
+                }
+                self.expiring.extend(due);
+                old.is_some()
             }
             CatalogRecord::Version(record) => self.versions.insert(record.id, record).is_some(),
             CatalogRecord::Garbage(record) => self.garbage.insert(record.id, record).is_some(),
@@ -231,9 +244,11 @@ impl Catalog {
                 self.uncounted.remove(&Child::Head(id));
             }
             CatalogKey::Snapshot(id) => {
-                if let Some(record) = self.snapshots.remove(&id)
-                    && let Some(belongings) = self.by_server.get_mut(&record.server)
-                {
+                let Some(record) = self.snapshots.remove(&id) else { return };
+                if let Some(due) = expiry_of(&record) {
+                    self.expiring.remove(&due);
+                }
+                if let Some(belongings) = self.by_server.get_mut(&record.server) {
                     belongings.remove_snapshot(&record);
                 }
             }
@@ -318,6 +333,17 @@ impl Catalog {
     /// The server's snapshot of that name, among those that a user made.
     pub(crate) fn snapshot_named(&self, server: ServerId, name: &str) -> Option<&SnapshotRecord> {
         self.snapshots.get(self.by_server.get(&server)?.snapshot_names.get(name)?)
+    }
+
+    /// A snapshot whose time is over at `now` (UTC seconds), the longest over first. Protected ones are not deleted by themselves.
+    pub(crate) fn first_expired(&self, now: u64) -> Option<SnapshotId> {
+        self.expiring.first().filter(|(at, _)| *at <= now).map(|(_, id)| *id)
+    }
+
+    /// The oldest of the automatic snapshots that restores left, but for protected ones.
+    pub(crate) fn oldest_before_restore(&self) -> Option<SnapshotId> {
+        let kept = self.by_server.values().filter_map(|own| own.before_restore);
+        kept.filter(|id| self.snapshots.get(id).is_some_and(|record| !record.marks.protected)).min()
     }
 
     /// The automatic snapshot of what the server's last restore replaced.

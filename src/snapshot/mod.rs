@@ -4,12 +4,16 @@
 //! larger disk or beside more snapshots.
 
 mod adopt;
+mod calendar;
 mod changes;
 mod clone;
 mod handle;
+mod prune;
+mod retention;
 #[cfg(test)]
 mod tests;
 mod verbs;
 
 pub use adopt::AdoptedSnapshot;
 pub use handle::{Snapshot, SnapshotDisk, SnapshotStatus};
+pub use retention::{Candidate, KeepReason, Retention, Verdict};

@@ -7,7 +7,7 @@ use crate::catalog::{check_description, check_labels, check_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Event, SnapshotKind, SnapshotMarks, SnapshotRecord};
 use crate::limits::DISKS_PER_SERVER_MAX;
-use crate::store::{Freed, NextIds, Purpose, Server, State, Store, new_identity, protected};
+use crate::store::{Freed, NextIds, Purpose, Server, State, Store, new_identity, plan_deletion};
 use crate::units::{DiskId, ServerId, SnapshotId, index};
 
 impl Store {
@@ -42,13 +42,7 @@ impl Store {
     /// # Errors
     /// `NotFound`, `Protected`.
     pub fn delete_snapshot(&self, id: SnapshotId) -> Result<()> {
-        self.shared.execute((Purpose::Relief, 2), |state| {
-            let record = state.snapshot(id)?;
-            if record.marks.protected {
-                return Err(protected(&record.name, id));
-            }
-            Ok(Event::DeleteSnapshot { id })
-        })?;
+        self.shared.execute((Purpose::Relief, 2), |state| plan_deletion(state, id))?;
         self.shared.ask_for_collection();
         Ok(())
     }

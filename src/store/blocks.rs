@@ -11,9 +11,6 @@ use crate::space::Direction;
 use crate::units::BlockRun;
 use std::sync::atomic::Ordering;
 
-/// Who finds no space runs this many checkpoints, each of which may free blocks, before giving up.
-const CHECKPOINTS_FOR_SPACE: u32 = 2;
-
 /// What blocks are wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -27,7 +24,7 @@ pub(crate) enum Purpose {
 
 impl Purpose {
     /// Blocks that stay free: who makes space may go furthest, and a checkpoint still finds its own.
-    fn reserve(self) -> u64 {
+    pub(super) fn reserve(self) -> u64 {
         match self {
             Self::Data => 96,
             Self::Catalog => 64,
@@ -38,7 +35,7 @@ impl Purpose {
 
 impl Engine {
     /// Sees that `blocks` blocks are free, besides what the next checkpoint needs. May grow the store,
-    /// or run a checkpoint to free what was dropped.
+    /// or do what full.rs says to free some.
     ///
     /// # Errors
     /// `Full` where neither helps.
@@ -53,20 +50,11 @@ impl Engine {
                 break;
             }
         }
-        for _ in 0..CHECKPOINTS_FOR_SPACE {
-            // Looked at while no other checkpoint holds blocks for what it may write.
-            let mut checkpointer = self.maintenance.lock();
-            self.checkpoint_with(&mut checkpointer, false)?;
-            self.wait_for_parked();
-            if is_enough() {
-                return Ok(());
-            }
-        }
-        Err(self.full())
+        self.make_space(purpose, &is_enough)
     }
 
     /// Blocks that stay free whatever is wanted for this purpose.
-    fn floor(&self, purpose: Purpose) -> u64 {
+    pub(super) fn floor(&self, purpose: Purpose) -> u64 {
         self.metadata_debt() + purpose.reserve()
     }
 
@@ -77,7 +65,7 @@ impl Engine {
             + self.dirty_nodes.load(Ordering::Relaxed)
     }
 
-    fn full(&self) -> Error {
+    pub(super) fn full(&self) -> Error {
         let advice = if self.state.read().catalog.lineage.queue.is_empty() {
             "delete snapshots, discard, or raise the limit"
         } else {
@@ -87,7 +75,7 @@ impl Engine {
     }
 
     /// Adds a zone, if the device can grow and the limit allows it.
-    fn grow(&self) -> Result<bool> {
+    pub(super) fn grow(&self) -> Result<bool> {
         let _one_at_a_time = self.growth.lock();
         let Some(zones) = self.grow_device()? else { return Ok(false) };
         let _open = self.begin_change()?;
@@ -105,8 +93,15 @@ impl Engine {
             return Ok(None);
         }
         match self.device.grow(length) {
-            Ok(()) => Ok(Some(zones)),
-            Err(cause) if is_no_space(&cause) => Ok(None),
+            Ok(()) => {
+                self.watermarks.grew(true);
+                Ok(Some(zones))
+            }
+            Err(cause) if is_no_space(&cause) => {
+                self.watermarks.grew(false);
+                self.with_allocator(|_| ());
+                Ok(None)
+            }
             Err(cause) => Err(self.halt(Error::io(format!("grow the store to {length} bytes"), cause))),
         }
     }
@@ -121,7 +116,7 @@ impl Engine {
 
     /// Waits until the readers that hold up parked blocks have left. Each is at work on one part of one read,
     /// and none that comes later is waited for. A look at the whole store gives up.
-    fn wait_for_parked(&self) {
+    pub(super) fn wait_for_parked(&self) {
         self.waiting_for_space.fetch_add(1, Ordering::Relaxed);
         self.release_parked();
         while self.gate.holds_any() {
@@ -131,10 +126,10 @@ impl Engine {
         self.waiting_for_space.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Takes a run of up to `most` free blocks for data. `None` unless `needed` blocks are free above the floor:
-    /// looked at under the allocator's lock, so that writers who come at once cannot go below it together.
-    pub(super) fn take_data(&self, needed: u64, most: u64) -> Result<Option<BlockRun>> {
-        let floor = self.floor(Purpose::Data);
+    /// Takes a run of up to `most` free blocks for data. `None` unless `needed` blocks are free above the floor of
+    /// `purpose`: looked at under the allocator's lock, so that writers who come at once cannot go below it together.
+    pub(super) fn take_data(&self, purpose: Purpose, needed: u64, most: u64) -> Result<Option<BlockRun>> {
+        let floor = self.floor(purpose);
         self.with_allocator(|allocator| {
             let spare = allocator.free().saturating_sub(floor);
             if spare < needed { Ok(None) } else { allocator.take(most.min(spare), Direction::Low) }

@@ -4,6 +4,7 @@
 
 use super::blocks::Purpose;
 use super::engine::Engine;
+use super::full::Terms;
 use super::head::Head;
 use super::read::{Source, check_range};
 use crate::error::{Error, ErrorKind, Result};
@@ -32,7 +33,7 @@ impl Engine {
 
     /// Writes less than a block of zeros.
     fn zero(&self, head: &Arc<Head>, offset: u64, len: u64) -> Result<()> {
-        if len == 0 { Ok(()) } else { self.write(head, &vec![0; index(len)], offset) }
+        if len == 0 { Ok(()) } else { self.write(head, &vec![0; index(len)], offset, Terms::AT_ONCE) }
     }
 
     fn clear(&self, head: &Arc<Head>, first: DiskBlock, count: u64) -> Result<()> {

@@ -5,6 +5,7 @@
 use super::blocks::Purpose;
 use super::disk_io::DiskIo;
 use super::extents::Extents;
+use super::full::Terms;
 use super::head::Head;
 use super::open::Shared;
 use super::read::Source;
@@ -12,7 +13,7 @@ use super::server::{check_size, refuse_bytes};
 use super::sizes::Space;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Event, WhenFull};
-use crate::units::{DiskId, ServerId, SnapshotId};
+use crate::units::{DiskId, ServerId, SnapshotId, index};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -95,12 +96,13 @@ impl Disk {
     }
 
     /// Writes `buf` at `offset` (bytes). It is durable after the next [`flush`](Disk::flush). Blocks of
-    /// zeros take no space.
+    /// zeros take no space. In a full store it fails or waits as [`set_when_full`](Disk::set_when_full) says; what came before
+    /// the part that found no space is written then.
     ///
     /// # Errors
     /// `OutOfRange` past the end, `Full`, `ReadOnly`, `Halted`, `NotFound` once the disk was deleted.
     pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
-        self.shared.write(&self.head, buf, offset).map_err(|error| self.said("write", error))
+        self.shared.write(&self.head, buf, offset, Terms::GUEST).map_err(|error| self.said("write", error))
     }
 
     /// Makes all that returned before this call durable (FLUSH), on all disks of the store.
@@ -111,7 +113,8 @@ impl Disk {
         self.shared.flush()
     }
 
-    /// Makes a range read as zeros, and frees its whole blocks (DISCARD, TRIM).
+    /// Makes a range read as zeros, and frees its whole blocks (DISCARD, TRIM). It never waits for space; the blocks
+    /// at either end that it covers in part are written anew, which can find none.
     ///
     /// # Errors
     /// Those of [`write_at`](Disk::write_at).
@@ -127,15 +130,37 @@ impl Disk {
         self.shared.discard(&self.head, offset, len).map_err(|error| self.said("discard", error))
     }
 
-    /// Changes the size (a multiple of 512). Growing is free.
+    /// Changes the size (a multiple of 512), whoever reads and writes meanwhile. Growing is free. Snapshots keep the size
+    /// that they were made with, and restoring one brings it back. What is written behind a smaller size at that very
+    /// moment is cut off. Durable when this returns.
     ///
     /// # Errors
-    /// `Invalid` if data would be cut off: discard it first.
+    /// `Invalid` if data would be cut off: discard it first, or use [`resize_cutting`](Disk::resize_cutting); `Limit` where
+    /// the server's disks would become larger than they may.
     pub fn resize(&self, size_bytes: u64) -> Result<()> {
-        check_size(size_bytes).map_err(|error| self.said("resize", error))?;
+        self.resize_checked(size_bytes, true).map_err(|error| self.said("resize", error))
+    }
+
+    /// The same, and what data lies behind a smaller size is lost, but for what snapshots hold of it. It costs the same
+    /// whatever that is, and works in a full store.
+    ///
+    /// # Errors
+    /// `Invalid` for the size, `Limit`.
+    pub fn resize_cutting(&self, size_bytes: u64) -> Result<()> {
+        self.resize_checked(size_bytes, false).map_err(|error| self.said("resize", error))
+    }
+
+    fn resize_checked(&self, size_bytes: u64, keeps_data: bool) -> Result<()> {
+        check_size(size_bytes)?;
         let old = self.size_bytes();
         if size_bytes < old {
-            self.refuse_to_cut_data(size_bytes, old).map_err(|error| self.said("resize", error))?;
+            if keeps_data {
+                self.refuse_to_cut_data(size_bytes, old)?;
+            }
+            // What is left of the last block behind the new end: so that growing again shows zeros.
+            let end = size_bytes.next_multiple_of(u64::from(self.shared.block_size())).min(old);
+            let rest = vec![0; index(end - size_bytes)];
+            self.shared.write(&self.head, &rest, size_bytes, Terms::RELIEF)?;
         }
         let planned = self.shared.execute((Purpose::Relief, 1), |state| {
             let disk = state.disk(self.id())?;
@@ -144,8 +169,7 @@ impl Disk {
             }
             Ok(Event::ResizeDisk { id: self.id(), size_bytes })
         });
-        planned.map_err(|error| self.said("resize", error))?;
-        Ok(())
+        planned.map(drop)
     }
 
     fn refuse_to_cut_data(&self, size_bytes: u64, old: u64) -> Result<()> {
@@ -155,21 +179,19 @@ impl Disk {
                 return Err(Error::new(
                     ErrorKind::Invalid,
                     format!(
-                        "shrinking the disk to {size_bytes} bytes would cut off data at offset {}; discard from {size_bytes} on first",
+                        "shrinking the disk to {size_bytes} bytes would cut off data at offset {}; discard from {size_bytes} on first, or say that it can go",
                         extent.offset
                     ),
                 ));
             }
         }
-        // What is left of the last block behind the new end: so that growing again shows zeros.
-        let end = size_bytes.next_multiple_of(u64::from(self.shared.block_size())).min(old);
-        self.write_zeroes(size_bytes, end - size_bytes)
+        Ok(())
     }
 
     fn reads_as_zero(&self, offset: u64, len: u64) -> Result<bool> {
-        let mut buf = vec![0; crate::units::index(len.min(1 << 20))];
+        let mut buf = vec![0; index(len.min(1 << 20))];
         for at in (offset..offset + len).step_by(buf.len()) {
-            let part = &mut buf[..crate::units::index((offset + len - at).min(1 << 20))];
+            let part = &mut buf[..index((offset + len - at).min(1 << 20))];
             self.read_at(part, at)?;
             if part.iter().any(|&byte| byte != 0) {
                 return Ok(false);
@@ -195,7 +217,8 @@ impl Disk {
         self.shared.state.read().disk(self.id()).map_or(WhenFull::Fail, |record| record.when_full)
     }
 
-    /// Sets what writes do when the store is full. Durable when this returns.
+    /// Sets what writes do when the store is full: fail, or wait for space. A write that waits does so for its whole
+    /// length, holds up no other call, and tries again when something is deleted, discarded, collected or grown. Durable when this returns.
     ///
     /// # Errors
     /// `NotFound` once the disk was deleted.

@@ -2,11 +2,14 @@
 //!
 //! Floor 5. Everything is `&self`; mod.rs tells the order of locks.
 
+use super::full::Room;
 use super::head::Head;
 use super::maintenance::Signal;
+use super::notices::NoticeBoard;
 use super::options::Options;
 use super::state::State;
 use super::statistics::Counters;
+use super::watermarks::Watermarks;
 use crate::commit::{Checkpointer, Flushed, Journal, RunTable, halted};
 use crate::device::{Device, Meter};
 use crate::error::{Error, ErrorKind, Result};
@@ -56,6 +59,9 @@ pub(crate) struct Engine {
     pub(super) is_halted: AtomicBool,
     pub(super) is_closed: AtomicBool,
     pub(super) signal: Signal,
+    pub(super) room: Room,
+    pub(super) watermarks: Watermarks,
+    pub(super) notices: NoticeBoard,
     pub(super) counters: Counters,
 }
 
@@ -100,6 +106,7 @@ impl Engine {
             self.halted.lock().get_or_insert_with(|| error.clone());
             self.is_halted.store(true, Ordering::Release);
             self.journal.fail(&error);
+            self.room.announce();
         }
         error
     }
@@ -133,7 +140,8 @@ impl Engine {
         }
     }
 
-    /// Takes note of memory that changes took, and of references that they dropped.
+    /// Takes note of memory that changes took, and of references that they dropped. What a change replaced in a tree is free
+    /// with the next checkpoint: who waits for space is told.
     pub(super) fn account(&self, footprint: Footprint, dropped: Vec<BlockNo>) {
         if footprint != Footprint::default() {
             self.dirty_nodes.fetch_add(footprint.nodes, Ordering::Relaxed);
@@ -142,6 +150,7 @@ impl Engine {
         if !dropped.is_empty() {
             self.dropped.lock().extend(dropped);
         }
+        self.room.announce();
     }
 
     /// Calls `change` on the allocator, and notes what is free afterwards.
@@ -149,6 +158,7 @@ impl Engine {
         let mut allocator = self.allocator.lock();
         let result = change(&mut allocator);
         self.free_hint.store(allocator.free(), Ordering::Relaxed);
+        self.watch(allocator.free(), allocator.zones());
         result
     }
 }

@@ -4,6 +4,7 @@
 //! run inside the calls that need them.
 
 use super::engine::Engine;
+use crate::commit::Checkpointer;
 use crate::error::Result;
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::Ordering;
@@ -125,14 +126,17 @@ impl Engine {
 
     fn tick(&self, wanted: &Wanted, is_due: bool) -> Result<()> {
         self.check_writable()?;
+        if is_due {
+            self.expire_unasked()?;
+        }
         self.release_parked();
         let must_checkpoint = wanted.checkpoint || wanted.collection || (is_due && self.has_changes());
         let mut checkpointer = self.maintenance.lock();
         if must_checkpoint {
-            self.checkpoint_with(&mut checkpointer, false)?;
+            self.checkpoint_and_tell(&mut checkpointer)?;
         }
         while !self.signal.is_checkpoint_wanted() && self.collect_some(&mut checkpointer)? {
-            self.checkpoint_with(&mut checkpointer, false)?;
+            self.checkpoint_and_tell(&mut checkpointer)?;
         }
         drop(checkpointer);
         self.count_sizes(|| self.pause_to_checkpoint())
@@ -151,6 +155,24 @@ impl Engine {
         self.signal.take_checkpoint();
         self.checkpoint_with(&mut checkpointer, false)?;
         Ok(false)
+    }
+
+    /// Runs a checkpoint, and tells writes that wait for space if it freed some.
+    fn checkpoint_and_tell(&self, checkpointer: &mut Checkpointer) -> Result<()> {
+        let free = self.free_hint.load(Ordering::Relaxed);
+        self.checkpoint_with(checkpointer, false)?;
+        if self.free_hint.load(Ordering::Relaxed) > free {
+            self.room.announce();
+        }
+        Ok(())
+    }
+
+    /// Deletes what has expired. If that fails for now, it is tried again; only a store that has halted is past that.
+    fn expire_unasked(&self) -> Result<()> {
+        match self.expire() {
+            Err(error) if self.is_halted.load(Ordering::Acquire) => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 

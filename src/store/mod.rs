@@ -5,7 +5,7 @@
 //! Locks are taken in this order, and none is held while waiting for one to its left:
 //!
 //! ```text
-//! maintenance ▶ journal lead ▶ barrier ▶ state ▶ heads (by id) ▶ allocator, journal batch, drop list
+//! relief ▶ maintenance ▶ journal lead ▶ barrier ▶ state ▶ heads (by id) ▶ allocator, journal batch, drop list
 //! ```
 //!
 //! T1  A change of a head and its journal record are made under the head's lock and one hold of the
@@ -22,9 +22,12 @@ mod discard;
 mod disk;
 mod disk_io;
 mod engine;
+mod expiry;
 mod extents;
+mod full;
 mod head;
 mod maintenance;
+mod notices;
 mod open;
 mod options;
 mod read;
@@ -36,19 +39,22 @@ mod sparsify;
 mod state;
 mod statistics;
 mod verbs;
+mod watermarks;
 mod write;
 
 pub(crate) use blocks::Purpose;
 pub use changes::{Change, ChangeKind, Changes, Point};
 pub use disk::Disk;
 pub use disk_io::DiskIo;
+pub(crate) use expiry::plan_deletion;
 pub use extents::{Extent, ExtentKind, Extents};
+pub use notices::{Notice, Notices};
 pub(crate) use open::Shared;
 pub use open::Store;
 pub use options::Options;
 pub(crate) use read::Source;
 pub use server::Server;
-pub(crate) use server::{NextIds, protected, refuse_disk, refuse_taken_server};
+pub(crate) use server::{NextIds, refuse_disk, refuse_taken_server};
 pub use sizes::{Freed, Space};
 pub use sparsify::Sparsified;
 pub(crate) use state::State;

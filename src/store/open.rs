@@ -3,12 +3,15 @@
 //! Floor 5.
 
 use super::engine::Engine;
+use super::full::Room;
 use super::head::Head;
 use super::maintenance::{Maintainer, Signal};
+use super::notices::{NoticeBoard, Notices};
 use super::options::Options;
 use super::replay::zones_after;
 use super::state::State;
 use super::statistics::{Counters, Stats, Status};
+use super::watermarks::Watermarks;
 use crate::catalog::{Catalog, PageStore};
 use crate::commit::{
     Checkpointer, Journal, Recovered, RunTable, check_length, read_catalog, read_checkpoint, read_superblock,
@@ -19,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::extent::NodeSource;
 use crate::format::{CheckpointRecord, Geometry, HEADER_BYTES, JOURNAL_UNIT, Root, Superblock};
 use crate::space::{Allocator, Gate, Group, ZoneTables};
-use crate::units::{BlockRun, Epoch, Generation, Sequence, index, wide};
+use crate::units::{BlockRun, Epoch, Generation, Sequence, SnapshotId, index, wide};
 use parking_lot::{Mutex, RwLock};
 use std::path::Path;
 use std::sync::Arc;
@@ -244,6 +247,22 @@ impl Store {
         self.shared.stats()
     }
 
+    /// Deletes the snapshots whose [`expires_at`](crate::SnapshotMarks::expires_at) has come, but for protected ones.
+    /// The background thread does so every few seconds; without one, somebody has to call this. Returns what was
+    /// deleted; that is durable then.
+    ///
+    /// # Errors
+    /// `Io` if the medium fails, `ReadOnly`.
+    pub fn expire_snapshots(&self) -> Result<Vec<SnapshotId>> {
+        self.shared.expire()
+    }
+
+    /// Listens to what happens to the store unasked: watermarks that it passes, snapshots that it deletes by itself,
+    /// writes that find no space. If it is above a watermark now, that is the first notice.
+    pub fn notices(&self) -> Notices {
+        self.shared.listen()
+    }
+
     /// Makes everything durable, and closes the store: all handles refuse changes from now on. The
     /// store can be opened again once the last handle is dropped.
     ///
@@ -269,6 +288,8 @@ impl Shared {
             let _closed = engine.barrier.write();
             engine.is_closed.store(true, Ordering::Release);
         }
+        engine.room.announce();
+        engine.notices.end();
         engine.checkpoint_with(&mut checkpointer, true)?;
         engine.device.sync().map_err(|cause| engine.halt(Error::io("sync the store at closing", cause)))
     }
@@ -359,6 +380,15 @@ fn begin_term(
     write_superblock(device, superblock)
 }
 
+/// The most zones that the limit, or a medium of a fixed size, allows; `None` where nobody knows.
+fn zones_max(device: &dyn Device, geometry: &Geometry, options: &Options) -> Result<Option<u64>> {
+    if device.can_grow() {
+        return Ok((options.max_bytes < u64::MAX).then(|| geometry.zones_in(options.max_bytes)));
+    }
+    let length = device.len_bytes().map_err(|cause| Error::io("read the store's length", cause))?;
+    Ok(Some(geometry.zones_in(length.min(options.max_bytes))))
+}
+
 /// What an engine is put together from.
 struct Parts {
     device: Arc<dyn Device>,
@@ -405,6 +435,7 @@ impl Parts {
         );
         let tables = ZoneTables::new(geometry, device.clone(), &record.groups, record.used);
         let uuid = superblock.uuid;
+        let watermarks = Watermarks::new(&options.watermarks, zones_max(&*device, &geometry, &options)?);
         let checkpointer = Checkpointer {
             geometry,
             device: device.clone(),
@@ -421,7 +452,7 @@ impl Parts {
             unsettled: std::collections::HashMap::new(),
             fanout_bits: geometry.fanout_bits(),
         };
-        Ok(Engine {
+        let engine = Engine {
             is_read_only: device.is_read_only(),
             device,
             meter,
@@ -450,7 +481,13 @@ impl Parts {
             is_halted: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             signal: Signal::default(),
+            room: Room::default(),
+            watermarks,
+            notices: NoticeBoard::default(),
             counters: Counters::default(),
-        })
+        };
+        // How full the store is from the beginning.
+        engine.with_allocator(|_| ());
+        Ok(engine)
     }
 }

@@ -20,6 +20,8 @@ pub struct Options {
     pub(crate) background: bool,
     pub(crate) overwrite: bool,
     pub(crate) keep_replaced: Option<u64>,
+    pub(crate) keep_replaced_when_full: bool,
+    pub(crate) watermarks: Vec<u8>,
     pub(crate) clock: fn() -> u64,
 }
 
@@ -35,6 +37,8 @@ impl Default for Options {
             background: true,
             overwrite: false,
             keep_replaced: Some(7 * 24 * 60 * 60),
+            keep_replaced_when_full: false,
+            watermarks: vec![80, 90, 95],
             clock: system_clock,
         }
     }
@@ -65,7 +69,8 @@ impl Options {
         Self { journal_bytes: bytes, ..self }
     }
 
-    /// The store's file never grows beyond this many bytes. Unlimited by default.
+    /// The store's file never grows beyond this many bytes. Unlimited by default. The store does not record it: it is
+    /// the host's to say, who may move the store to a larger one. A limit below what the file has already takes nothing away.
     #[must_use]
     pub fn max_bytes(self, bytes: u64) -> Self {
         Self { max_bytes: bytes, ..self }
@@ -102,6 +107,21 @@ impl Options {
     #[must_use]
     pub fn keep_replaced(self, seconds: Option<u64>) -> Self {
         Self { keep_replaced: seconds, ..self }
+    }
+
+    /// Whether a store that is full keeps the automatic snapshots of what restores replaced, and refuses writes. By
+    /// default it deletes them, the oldest first, before it refuses one; a protected one is always kept.
+    #[must_use]
+    pub fn keep_replaced_when_full(self, keep: bool) -> Self {
+        Self { keep_replaced_when_full: keep, ..self }
+    }
+
+    /// How full the store has to be, in percent, for [`Store::notices`](crate::Store::notices) to say so; 80, 90 and
+    /// 95 by default. Where nobody knows how large the store's file may become, nothing is said until the file
+    /// system refuses more.
+    #[must_use]
+    pub fn watermarks(self, percents: &[u8]) -> Self {
+        Self { watermarks: percents.to_vec(), ..self }
     }
 
     /// Where `created_at` comes from: UTC seconds since 1970. The system's clock by default.

@@ -166,7 +166,7 @@ fn refuse_protected(state: &State, id: ServerId) -> Result<()> {
 }
 
 /// The error for a snapshot that cannot be deleted.
-pub(crate) fn protected(name: &str, id: SnapshotId) -> Error {
+pub(super) fn protected(name: &str, id: SnapshotId) -> Error {
     let message =
         format!("snapshot {name:?} ({id}) is protected; take the protection back before deleting it");
     Error::new(ErrorKind::Protected, message)

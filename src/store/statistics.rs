@@ -48,6 +48,8 @@ pub struct Status {
     pub free_blocks: u64,
     /// Blocks that hold data, extent nodes or the catalog, or wait for a checkpoint to free them.
     pub used_blocks: u64,
+    /// Data blocks that the store can come to have; null where nobody knows, since its file may grow without a limit.
+    pub capacity_blocks: Option<u64>,
     /// Blocks of superblocks, journal and refcount tables.
     pub metadata_blocks: u64,
     /// Deleted versions that the collector has still to walk.
@@ -113,6 +115,7 @@ impl Engine {
             snapshots: wide(state.catalog.snapshots.len()),
             free_blocks: free + unused,
             used_blocks: data - free - unused,
+            capacity_blocks: self.level(free, zones).map(|level| level.capacity),
             metadata_blocks: self.geometry.length_blocks(zones) - data,
             reclaimable_versions: wide(state.catalog.lineage.queue.len() + state.catalog.garbage.len()),
             generation: self.maintenance.try_lock().map_or(0, |checkpointer| checkpointer.generation.0),

@@ -34,16 +34,23 @@ impl Engine {
         plan: impl FnOnce(&State) -> Result<Event>,
     ) -> Result<Event> {
         self.keep_up()?;
-        self.ensure_space(records, purpose)?;
-        let event = {
-            let _open = self.begin_change()?;
-            let mut state = self.state.write();
-            let event = plan(&state)?;
-            self.apply(&mut state, &event, Logging::Journal)?;
-            self.dirty_records.store(wide(state.catalog.dirty_count()), Ordering::Relaxed);
-            event
-        };
+        let event = self.record((purpose, records), plan)?;
         self.flush()?;
+        Ok(event)
+    }
+
+    /// Plans an event and applies it. It is durable with the next flush.
+    pub(super) fn record(
+        &self,
+        (purpose, records): (Purpose, u64),
+        plan: impl FnOnce(&State) -> Result<Event>,
+    ) -> Result<Event> {
+        self.ensure_space(records, purpose)?;
+        let _open = self.begin_change()?;
+        let mut state = self.state.write();
+        let event = plan(&state)?;
+        self.apply(&mut state, &event, Logging::Journal)?;
+        self.dirty_records.store(wide(state.catalog.dirty_count()), Ordering::Relaxed);
         Ok(event)
     }
 
@@ -60,6 +67,7 @@ impl Engine {
     /// Tells the background thread that deleted content waits.
     pub(crate) fn ask_for_collection(&self) {
         self.signal.ask_for_collection();
+        self.room.announce();
     }
 
     /// Applies an event to the journal, the catalog and the heads.

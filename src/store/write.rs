@@ -5,6 +5,7 @@
 
 use super::blocks::Purpose;
 use super::engine::Engine;
+use super::full::Terms;
 use super::head::{Head, HeadState};
 use super::read::{Source, check_range};
 use super::statistics::Counters;
@@ -91,7 +92,7 @@ enum Attempt {
 
 impl Engine {
     /// Writes `buf` at `offset`.
-    pub(crate) fn write(&self, head: &Arc<Head>, buf: &[u8], offset: u64) -> Result<()> {
+    pub(crate) fn write(&self, head: &Arc<Head>, buf: &[u8], offset: u64, mut terms: Terms) -> Result<()> {
         self.check_writable()?;
         check_range(self.size_of(&Source::Head(head.clone()))?, offset, wide(buf.len()))?;
         Counters::add(&self.counters.writes, 1);
@@ -102,7 +103,7 @@ impl Engine {
             let within = at % block_size;
             let longest = RUN_BLOCKS_MAX * block_size - within;
             let (part, tail) = rest.split_at(index(longest.min(wide(rest.len()))));
-            self.write_part(head, part, DiskBlock(at / block_size), index(within))?;
+            self.write_part(head, part, (DiskBlock(at / block_size), index(within)), &mut terms)?;
             at += wide(part.len());
             rest = tail;
         }
@@ -110,7 +111,13 @@ impl Engine {
     }
 
     /// Writes `buf` from byte `skip` of block `first` on: at most a run's worth of blocks.
-    fn write_part(&self, head: &Arc<Head>, buf: &[u8], first: DiskBlock, skip: usize) -> Result<()> {
+    fn write_part(
+        &self,
+        head: &Arc<Head>,
+        buf: &[u8],
+        (first, skip): (DiskBlock, usize),
+        terms: &mut Terms,
+    ) -> Result<()> {
         let block_bytes = self.geometry.block_bytes();
         let count = (skip + buf.len()).div_ceil(block_bytes);
         loop {
@@ -119,10 +126,9 @@ impl Engine {
             let blocks = Blocks { first, count, block_bytes, buf, skip, edges };
             let contents = blocks.contents();
             let needed = wide(contents.iter().filter(|content| **content != Content::Zero).count());
-            let purpose = if needed == 0 { Purpose::Relief } else { Purpose::Data };
-            self.ensure_space(needed, purpose)?;
+            self.space_for(head.id, needed, terms)?;
             let mut full = Vec::new();
-            let attempt = self.try_write(head, &blocks, &contents, &mut full)?;
+            let attempt = self.try_write(head, &blocks, &contents, (terms.purpose, &mut full))?;
             for run in full {
                 self.runs.home(&run, &*self.device, &self.geometry).map_err(|error| self.halt(error))?;
                 self.runs.recycle(run);
@@ -183,7 +189,7 @@ impl Engine {
         head: &Arc<Head>,
         blocks: &Blocks<'_>,
         contents: &[Content],
-        full: &mut Vec<Arc<Run>>,
+        (purpose, full): (Purpose, &mut Vec<Arc<Run>>),
     ) -> Result<Attempt> {
         let needed = wide(contents.iter().filter(|content| **content != Content::Zero).count());
         let _open = self.begin_change()?;
@@ -201,7 +207,7 @@ impl Engine {
         if blocks.edges.iter().any(is_stale) {
             return Ok(Attempt::Stale);
         }
-        let Some(mut reserved) = self.reserve(state, needed)? else { return Ok(Attempt::NoBlocks) };
+        let Some(mut reserved) = self.reserve(state, needed, purpose)? else { return Ok(Attempt::NoBlocks) };
         let (mut footprint, mut dropped) = (Footprint::default(), Vec::new());
         let waiting =
             self.place(head, state, blocks, contents, &mut reserved, full, (&mut footprint, &mut dropped));
@@ -211,14 +217,14 @@ impl Engine {
     }
 
     /// Runs that take `needed` blocks beyond what the head's open run takes; `None` if they are not free.
-    fn reserve(&self, state: &HeadState, needed: u64) -> Result<Option<Vec<BlockRun>>> {
+    fn reserve(&self, state: &HeadState, needed: u64, purpose: Purpose) -> Result<Option<Vec<BlockRun>>> {
         let room = state.run.as_ref().map_or(0, |run| run.capacity() - run.filled());
         let mut missing = needed.saturating_sub(room);
         let mut reserved = Vec::new();
         while missing > 0 {
             let spare = self.free_hint.load(Ordering::Relaxed) / 64;
             let most = missing.max(RUN_BLOCKS_MAX.min(spare)).min(RUN_BLOCKS_MAX);
-            let Some(run) = self.take_data(missing, most)? else {
+            let Some(run) = self.take_data(purpose, missing, most)? else {
                 for run in reserved {
                     self.with_allocator(|allocator| allocator.give_back(run));
                 }
@@ -324,7 +330,8 @@ impl Engine {
         let blocks =
             Blocks { first: at, count: 1, block_bytes: buf.len(), buf: &buf, skip: 0, edges: Vec::new() };
         self.ensure_space(1, Purpose::Data)?;
-        let attempt = self.try_write(head, &blocks, &[Content::Data(seal(&buf))], &mut Vec::new())?;
+        let attempt =
+            self.try_write(head, &blocks, &[Content::Data(seal(&buf))], (Purpose::Data, &mut Vec::new()))?;
         assert!(matches!(attempt, Attempt::Written(_)), "nobody else is writing");
         Ok(())
     }
