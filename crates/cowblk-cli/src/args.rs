@@ -15,6 +15,7 @@ Examples:
   cowblk --store pool.cow server create web-1
   cowblk --store pool.cow disk create web-1/vda 80G
   cowblk --store pool.cow snapshot create web-1 before-upgrade
+  cowblk --store pool.cow snapshot prune web-1 --keep-hourly 24 --keep-daily 7
   COWBLK_STORE=pool.cow cowblk snapshot list --tree
   cowblk demo
 
@@ -56,17 +57,17 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Make a new, empty store
     Init(init::Arguments),
-    /// Servers: machines whose disks are snapshotted together
+    /// Servers: machines whose disks are snapshotted together, and their clones
     Server {
         #[command(subcommand)]
         command: server::Command,
     },
-    /// Disks of servers: create, import, export, inspect
+    /// Disks of servers: create, clone, import, export, inspect
     Disk {
         #[command(subcommand)]
         command: disk::Command,
     },
-    /// Snapshots of servers: create, list, restore, delete, export
+    /// Snapshots of servers: create, list, restore, delete, prune, export
     Snapshot {
         #[command(subcommand)]
         command: snapshot::Command,

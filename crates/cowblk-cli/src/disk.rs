@@ -4,6 +4,8 @@ use clap::Subcommand;
 use cowblk::{Disk, Store};
 
 use crate::args::{DiskPath, ImagePath};
+use crate::clones::{self, DiskCloneArguments};
+use crate::edit::{self, DiskEditArguments};
 use crate::failure::Failure;
 use crate::map;
 use crate::session::{self, Session};
@@ -44,8 +46,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         arguments: ExportArguments,
     },
+    /// Make a disk that begins as a snapshot holds another one
+    Clone(DiskCloneArguments),
+    /// Change what writes to a disk do when the store is full
+    Edit(DiskEditArguments),
     /// Change the size of a disk; shrinking refuses to cut off data
-    #[command(after_help = "Examples:\n  cowblk --store pool.cow disk resize web-1/vda 120G")]
+    #[command(
+        after_help = "Examples:\n  cowblk --store pool.cow disk resize web-1/vda 120G\n  cowblk --store pool.cow disk resize web-1/vda 40G --force"
+    )]
     Resize {
         /// The disk, as in web-1/vda
         #[arg(value_name = "SERVER/DISK")]
@@ -53,6 +61,9 @@ pub(crate) enum Command {
         /// The new size, a multiple of 512 bytes
         #[arg(value_parser = sizes::parse_nonzero)]
         size: u64,
+        /// Cut off what data lies behind a smaller size; snapshots keep what they hold of it
+        #[arg(long)]
+        force: bool,
     },
     /// Forget the content of a range, which then reads as zeros
     #[command(
@@ -102,7 +113,9 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<(), Failure> {
         Command::List { server } => list(session, server.as_deref()),
         Command::Import(arguments) => transfer::import(session, &arguments),
         Command::Export { disk, arguments } => transfer::export_disk(session, &disk, &arguments),
-        Command::Resize { disk, size } => resize(session, &disk, size),
+        Command::Clone(arguments) => clones::disk(session, &arguments),
+        Command::Edit(arguments) => edit::disk(session, &arguments),
+        Command::Resize { disk, size, force } => resize(session, &disk, size, force),
         Command::Discard { disk, offset, length } => discard(session, &disk, offset, length),
         Command::Sparsify { disk } => sparsify::run(session, &disk),
         Command::Delete { disk } => delete(session, &disk),
@@ -149,8 +162,11 @@ fn list(session: &Session, server: Option<&str>) -> Result<(), Failure> {
     session.output.list(&views, &table(&views))
 }
 
-fn resize(session: &Session, path: &DiskPath, size: u64) -> Result<(), Failure> {
-    let view = change(session, path, |disk| Ok(disk.resize(size)?))?;
+fn resize(session: &Session, path: &DiskPath, size: u64, force: bool) -> Result<(), Failure> {
+    let view = change(session, path, |disk| {
+        let resized = if force { disk.resize_cutting(size) } else { disk.resize(size) };
+        Ok(resized?)
+    })?;
     session.output.item(&view, &format!("disk {}/{} is now {}", path.server, path.disk, human(size)))
 }
 

@@ -8,17 +8,21 @@
 
 mod args;
 mod check;
+mod clones;
 mod collect;
 mod completions;
 mod demo;
 mod diff;
 mod disk;
 mod dump;
+mod edit;
 mod failure;
 mod init;
 mod map;
+mod marks;
 mod nbd;
 mod output;
+mod prune;
 mod receive;
 mod repair;
 mod scrub;

@@ -3,10 +3,12 @@
 use clap::Subcommand;
 use cowblk::Store;
 
+use crate::clones::{self, ServerCloneArguments};
+use crate::edit::{self, ServerEditArguments};
 use crate::failure::Failure;
 use crate::session::{self, Session};
-use crate::sizes::human_or_dash;
-use crate::table::{Column, Table};
+use crate::sizes::{human, human_or_dash};
+use crate::table::{Column, Table, printable};
 use crate::view::{ServerView, servers};
 use crate::{disk, snapshot};
 
@@ -18,6 +20,16 @@ pub(crate) enum Command {
         /// 1 to 64 letters, digits, hyphens and underscores
         name: String,
     },
+    /// Make a server whose disks begin as a snapshot of another one holds them
+    Clone(ServerCloneArguments),
+    /// Take a clone back to what it was cloned from; what its disks hold is not kept
+    #[command(after_help = "Examples:\n  cowblk --store pool.cow server reset web-7")]
+    Reset {
+        /// The server's name
+        name: String,
+    },
+    /// Change limits and labels of a server
+    Edit(ServerEditArguments),
     /// List the servers
     #[command(
         after_help = "Examples:\n  cowblk --store pool.cow server list\n  cowblk --store pool.cow --json server list"
@@ -40,6 +52,9 @@ pub(crate) enum Command {
 pub(crate) fn run(session: &Session, command: Command) -> Result<(), Failure> {
     match command {
         Command::Create { name } => create(session, &name),
+        Command::Clone(arguments) => clones::server(session, &arguments),
+        Command::Reset { name } => clones::reset(session, &name),
+        Command::Edit(arguments) => edit::server(session, &arguments),
         Command::List => list(session),
         Command::Show { name } => show(session, &name),
         Command::Delete { name } => delete(session, &name),
@@ -75,14 +90,25 @@ fn list(session: &Session) -> Result<(), Failure> {
 fn show(session: &Session, name: &str) -> Result<(), Failure> {
     let view = session.read(|store| one(store, name))?;
     let text = format!(
-        "server {} (id {}), created {}\n\n{}\n{}",
+        "server {} (id {}), created {}\n{}\n{}\n{}",
         view.name,
         view.id,
         view.created_at,
+        marks_of(&view),
         disk::table(&view.disks),
         snapshot::table(&view.snapshots),
     );
     session.output.item(&view, text.trim_end())
+}
+
+/// Origin, limits and labels, a line each.
+fn marks_of(view: &ServerView) -> String {
+    let origin = view.origin.map(|id| format!("cloned from snapshot {id}"));
+    let count = view.max_snapshots.map(|count| format!("at most {count} snapshots"));
+    let bytes = view.max_disk_bytes.map(|bytes| format!("at most {} of disks", human(bytes)));
+    let labels = view.labels.iter().map(|(key, value)| format!("label {key}={value}"));
+    let lines = origin.into_iter().chain(count).chain(bytes).chain(labels);
+    lines.map(|line| printable(&line) + "\n").collect()
 }
 
 fn delete(session: &Session, name: &str) -> Result<(), Failure> {

@@ -5,7 +5,10 @@ use cowblk::{Freed, Server, Snapshot, SnapshotId};
 use serde::Serialize;
 
 use crate::args::SnapshotPath;
-use crate::failure::Failure;
+use crate::edit::{self, SnapshotEditArguments};
+use crate::failure::{Failure, Kind};
+use crate::marks::NewMarks;
+use crate::prune;
 use crate::session::{self, Session};
 use crate::sizes::{human, human_or_dash};
 use crate::table::{Column, Table, printable};
@@ -17,7 +20,7 @@ use crate::view::{Owner, SnapshotView, servers};
 pub(crate) enum Command {
     /// Freeze every disk of a server at one instant
     #[command(
-        after_help = "Examples:\n  cowblk --store pool.cow snapshot create web-1 before-upgrade -d 'Before the upgrade to 2.0'"
+        after_help = "Examples:\n  cowblk --store pool.cow snapshot create web-1 before-upgrade -d 'Before the upgrade to 2.0'\n  cowblk --store pool.cow snapshot create web-1 nightly --expires 7d --label by=cron"
     )]
     Create {
         /// The server's name
@@ -27,7 +30,11 @@ pub(crate) enum Command {
         /// A remark for the listing
         #[arg(short, long, default_value = "")]
         description: String,
+        #[command(flatten)]
+        marks: NewMarks,
     },
+    /// Change protection, expiry and labels of a snapshot
+    Edit(SnapshotEditArguments),
     /// List the snapshots of one server, or of all, newest first
     #[command(
         after_help = "Examples:\n  cowblk --store pool.cow snapshot list\n  cowblk --store pool.cow snapshot list web-1 --tree"
@@ -51,13 +58,18 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   cowblk --store pool.cow snapshot restore web-1 before-upgrade
   cowblk --store pool.cow snapshot restore web-1 17
+  cowblk --store pool.cow snapshot restore web-1 --undo
 
-What the disks held before is kept as an automatic snapshot until the next restore, so a restore can be undone: restore the id that this command prints.")]
+What the disks held before is kept as an automatic snapshot until the next restore, a week has passed or the store is full, so a restore can be undone; and an undo, too.")]
     Restore {
         /// The server's name
         server: String,
         /// Name or id
-        snapshot: String,
+        #[arg(required_unless_present = "undo", conflicts_with = "undo")]
+        snapshot: Option<String>,
+        /// Take back the last restore
+        #[arg(long)]
+        undo: bool,
     },
     /// Delete snapshots and give back the blocks that nothing else holds
     #[command(
@@ -73,6 +85,8 @@ What the disks held before is kept as an automatic snapshot until the next resto
         #[arg(long)]
         dry_run: bool,
     },
+    /// Delete the snapshots that a policy does not keep, and those that have expired
+    Prune(prune::Arguments),
     /// Copy a disk as it was at a snapshot into a raw image
     #[command(after_help = transfer::EXPORT_AFTER_HELP)]
     Export {
@@ -86,13 +100,17 @@ What the disks held before is kept as an automatic snapshot until the next resto
 
 pub(crate) fn run(session: &Session, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Create { server, name, description } => create(session, &server, &name, &description),
+        Command::Create { server, name, description, marks } => {
+            create(session, &server, (&name, &description), &marks)
+        }
+        Command::Edit(arguments) => edit::snapshot(session, &arguments),
         Command::List { server, tree: true } => tree::run(session, server.as_deref()),
         Command::List { server, tree: false } => list(session, server.as_deref()),
         Command::Show { server, snapshot } => show(session, &server, &snapshot),
-        Command::Restore { server, snapshot } => restore(session, &server, &snapshot),
+        Command::Restore { server, snapshot, undo: _ } => restore(session, &server, snapshot.as_deref()),
         Command::Delete { server, snapshots, dry_run: true } => would_free(session, &server, &snapshots),
         Command::Delete { server, snapshots, dry_run: false } => delete(session, &server, &snapshots),
+        Command::Prune(arguments) => prune::run(session, &arguments),
         Command::Export { disk, arguments } => transfer::export_snapshot(session, &disk, &arguments),
     }
 }
@@ -126,10 +144,15 @@ pub(crate) fn table(views: &[SnapshotView]) -> Table {
     table
 }
 
-fn create(session: &Session, server: &str, name: &str, description: &str) -> Result<(), Failure> {
+fn create(
+    session: &Session,
+    server: &str,
+    (name, description): (&str, &str),
+    marks: &NewMarks,
+) -> Result<(), Failure> {
     let view = session.write(|store| {
         let server = session::server(store, server)?;
-        let snapshot = server.snapshot(name, description)?;
+        let snapshot = server.snapshot_with(name, description, marks.marks())?;
         // The checkpoint settles the snapshot, so that it is shown with its size.
         store.checkpoint()?;
         Ok(SnapshotView::of(&snapshot, &Owner::of(&server)))
@@ -164,6 +187,9 @@ fn details(view: &SnapshotView) -> String {
         human_or_dash(view.size_bytes),
         human_or_dash(view.exclusive_bytes)
     );
+    for mark in marks_of(view) {
+        text = format!("{text}{}\n", printable(&mark));
+    }
     if !view.description.is_empty() {
         text = format!("{text}{}\n", printable(&view.description));
     }
@@ -174,6 +200,14 @@ fn details(view: &SnapshotView) -> String {
     format!("{text}\n{disks}").trim_end().to_owned()
 }
 
+/// What keeps a snapshot and its labels, a line each.
+fn marks_of(view: &SnapshotView) -> Vec<String> {
+    let protected = view.protected.then(|| "protected".to_owned());
+    let expires = view.expires_at.as_ref().map(|at| format!("expires {at}"));
+    let labels = view.labels.iter().map(|(key, value)| format!("label {key}={value}"));
+    protected.into_iter().chain(expires).chain(labels).collect()
+}
+
 #[derive(Serialize)]
 struct Restored {
     snapshot: SnapshotView,
@@ -181,21 +215,33 @@ struct Restored {
     before_restore: Option<SnapshotView>,
 }
 
-fn restore(session: &Session, server: &str, name: &str) -> Result<(), Failure> {
+/// Restores a snapshot or, without a name, takes back the last restore.
+fn restore(session: &Session, server: &str, name: Option<&str>) -> Result<(), Failure> {
     let restored = session.write(|store| {
         let server = session::server(store, server)?;
         let owner = Owner::of(&server);
-        let snapshot = session::snapshot(&server, name)?;
+        let snapshot = match name {
+            Some(name) => session::snapshot(&server, name)?,
+            None => server.before_restore().ok_or_else(|| nothing_to_undo(&owner))?,
+        };
         let view = SnapshotView::of(&snapshot, &owner);
         server.restore(snapshot.id())?;
         let before_restore = server.before_restore().map(|snapshot| SnapshotView::of(&snapshot, &owner));
         Ok(Restored { snapshot: view, before_restore })
     })?;
-    let mut text = format!("restored {} to {}", restored.snapshot.server.name, restored.snapshot.title());
-    if let Some(before) = &restored.before_restore {
-        text = format!("{text}; to undo: restore snapshot {}", before.id);
+    let server = &restored.snapshot.server.name;
+    let mut text = match name {
+        Some(_) => format!("restored {server} to {}", restored.snapshot.title()),
+        None => format!("took back the last restore of {server}"),
+    };
+    if restored.before_restore.is_some() {
+        text = format!("{text}; to undo: snapshot restore {server} --undo");
     }
     session.output.item(&restored, &text)
+}
+
+fn nothing_to_undo(server: &Owner) -> Failure {
+    Failure::new(Kind::NotFound, format!("server `{}` has no restore to take back", server.name))
 }
 
 /// Snapshots of a server by name or id, each once.

@@ -1,6 +1,6 @@
 //! What listings say about servers, disks and snapshots: the JSON objects, whose keys are a promise.
 
-use cowblk::{Disk, Server, Snapshot, SnapshotDisk, SnapshotKind, SnapshotStatus, Store};
+use cowblk::{Disk, Labels, Server, Snapshot, SnapshotDisk, SnapshotKind, SnapshotStatus, Store};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -19,6 +19,11 @@ pub(crate) struct ServerView {
     pub(crate) id: u64,
     pub(crate) name: String,
     pub(crate) created_at: String,
+    /// The snapshot that it was cloned from, if that still exists.
+    pub(crate) origin: Option<u64>,
+    pub(crate) max_snapshots: Option<u32>,
+    pub(crate) max_disk_bytes: Option<u64>,
+    pub(crate) labels: Labels,
     pub(crate) disks: Vec<DiskView>,
     pub(crate) snapshots: Vec<SnapshotView>,
 }
@@ -34,6 +39,8 @@ pub(crate) struct DiskView {
     pub(crate) created_at: String,
     /// The snapshot that the content descends from.
     pub(crate) parent: Option<u64>,
+    /// How long writes wait for space when the store is full.
+    pub(crate) when_full_wait_seconds: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,6 +56,9 @@ pub(crate) struct SnapshotView {
     pub(crate) exclusive_mb: Option<u64>,
     pub(crate) created_at: String,
     pub(crate) description: String,
+    pub(crate) protected: bool,
+    pub(crate) expires_at: Option<String>,
+    pub(crate) labels: Labels,
     pub(crate) parent: Option<u64>,
     pub(crate) disks: Vec<SnapshotDiskView>,
 }
@@ -70,10 +80,15 @@ impl Owner {
 impl ServerView {
     pub(crate) fn of(server: &Server) -> ServerView {
         let owner = Owner::of(server);
+        let marks = server.marks();
         ServerView {
             id: owner.id,
             name: owner.name.clone(),
             created_at: times::rfc3339(server.created_at()),
+            origin: server.origin().map(|id| id.0),
+            max_snapshots: marks.max_snapshots,
+            max_disk_bytes: marks.max_disk_bytes,
+            labels: marks.labels,
             disks: server.disks().iter().map(|disk| DiskView::of(disk, &owner)).collect(),
             snapshots: all_snapshots(server)
                 .iter()
@@ -93,6 +108,7 @@ impl DiskView {
             mapped_bytes: disk.mapped_bytes(),
             created_at: times::rfc3339(disk.created_at()),
             parent: disk.parent().map(|id| id.0),
+            when_full_wait_seconds: disk.when_full().patience().as_secs(),
         }
     }
 }
@@ -100,6 +116,7 @@ impl DiskView {
 impl SnapshotView {
     pub(crate) fn of(snapshot: &Snapshot, owner: &Owner) -> SnapshotView {
         let size_bytes = snapshot.size_bytes();
+        let marks = snapshot.marks();
         SnapshotView {
             id: snapshot.id().0,
             server: owner.clone(),
@@ -119,6 +136,9 @@ impl SnapshotView {
             exclusive_mb: snapshot.exclusive_bytes().map(sizes::mebibytes),
             created_at: times::rfc3339(snapshot.created_at()),
             description: snapshot.description(),
+            protected: marks.protected,
+            expires_at: marks.expires_at.map(times::rfc3339),
+            labels: marks.labels,
             parent: snapshot.parent().map(|id| id.0),
             disks: snapshot.disks().iter().map(SnapshotDiskView::of).collect(),
         }

@@ -23,6 +23,7 @@ fn lists_are_counted_envelopes() {
         &["disk", "map", "web/vda"],
         &["snapshot", "list"],
         &["snapshot", "list", "--tree"],
+        &["snapshot", "prune", "web", "--keep-last", "3", "--dry-run"],
     ] {
         let value = bench.json(list);
         assert_eq!(keys(&value), ["count", "results"], "{list:?}");
@@ -34,7 +35,18 @@ fn lists_are_counted_envelopes() {
 fn a_server_holds_its_disks_and_snapshots() {
     let bench = Bench::with_disk();
     let server = bench.json(["server", "show", "web"]);
-    assert_eq!(keys(&server), ["created_at", "disks", "id", "name", "snapshots"]);
+    let expected = [
+        "created_at",
+        "disks",
+        "id",
+        "labels",
+        "max_disk_bytes",
+        "max_snapshots",
+        "name",
+        "origin",
+        "snapshots",
+    ];
+    assert_eq!(keys(&server), expected);
     assert!(server["id"].is_u64());
     assert_is_utc(&server["created_at"]);
     assert_eq!(server["disks"][0]["name"], "vda");
@@ -45,7 +57,17 @@ fn a_disk_names_its_server_its_size_and_its_parent() {
     let bench = Bench::with_disk();
     let snapshot = bench.json(["snapshot", "create", "web", "first"]);
     let disk = &bench.json(["disk", "list"])["results"][0];
-    assert_eq!(keys(disk), ["created_at", "id", "mapped_bytes", "name", "parent", "server", "size_bytes"]);
+    let expected = [
+        "created_at",
+        "id",
+        "mapped_bytes",
+        "name",
+        "parent",
+        "server",
+        "size_bytes",
+        "when_full_wait_seconds",
+    ];
+    assert_eq!(keys(disk), expected);
     assert_eq!(disk["server"]["name"], "web");
     assert_eq!(disk["size_bytes"], 8 << 20);
     assert_eq!(disk["parent"], snapshot["id"]);
@@ -63,10 +85,13 @@ fn a_snapshot_says_what_the_rest_api_says() {
         "disks",
         "exclusive_bytes",
         "exclusive_mb",
+        "expires_at",
         "id",
         "kind",
+        "labels",
         "name",
         "parent",
+        "protected",
         "server",
         "size_bytes",
         "size_mb",

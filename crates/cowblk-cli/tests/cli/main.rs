@@ -5,6 +5,7 @@ mod demo;
 mod diff;
 mod exit_codes;
 mod harness;
+mod history;
 mod json;
 mod killed;
 mod nouns;

@@ -49,6 +49,8 @@ fn shrinking_refuses_to_cut_data() {
     let image = bench.file("image", &noise(1, 8 << 20));
     bench.ok(["disk", "import", &image, "web/vda"]);
     assert_ne!(bench.run(["disk", "resize", "web/vda", "4M"]).code, 0);
+    bench.ok(["disk", "resize", "web/vda", "6M", "--force"]);
+    assert_eq!(bench.json(["disk", "list"])["results"][0]["size_bytes"], 6 << 20);
     bench.ok(["disk", "discard", "web/vda", "--offset", "4M"]);
     bench.ok(["disk", "resize", "web/vda", "4M"]);
 }
