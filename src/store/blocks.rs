@@ -115,7 +115,8 @@ impl Engine {
     }
 
     /// Waits until the readers that hold up parked blocks have left. Each is at work on one part of one read,
-    /// and none that comes later is waited for. A look at the whole store gives up.
+    /// and none that comes later is waited for. A look at the whole store gives up. The caller holds no lock: a reader may
+    /// be waiting for it, inside the gate.
     pub(super) fn wait_for_parked(&self) {
         self.waiting_for_space.fetch_add(1, Ordering::Relaxed);
         self.release_parked();

@@ -150,17 +150,17 @@ impl Engine {
     /// `Full` where nothing helps.
     pub(super) fn make_space(&self, purpose: Purpose, is_enough: &impl Fn() -> bool) -> Result<()> {
         for _ in 0..CHECKPOINTS_FOR_SPACE {
-            // Looked at while no other checkpoint holds blocks for what it may write.
-            let mut checkpointer = self.maintenance.lock();
-            if is_enough() {
+            if self.checkpoint_unless(is_enough)? {
                 return Ok(());
             }
-            self.checkpoint_with(&mut checkpointer, false)?;
             self.wait_for_parked();
-            if is_enough() {
-                return Ok(());
-            }
         }
+        // Looked at while no checkpoint holds blocks for what it may write.
+        let looked = self.maintenance.lock();
+        if is_enough() {
+            return Ok(());
+        }
+        drop(looked);
         if purpose != Purpose::Data {
             return Err(self.full());
         }
@@ -173,6 +173,15 @@ impl Engine {
                 return Err(self.full());
             }
         }
+    }
+
+    /// Runs a checkpoint unless there `is_enough`, looked at while no other one is under way. Whether there was enough.
+    fn checkpoint_unless(&self, is_enough: &impl Fn() -> bool) -> Result<bool> {
+        let mut checkpointer = self.maintenance.lock();
+        if is_enough() {
+            return Ok(true);
+        }
+        self.checkpoint_with(&mut checkpointer, false).map(|()| false)
     }
 
     /// Runs the collector until `is_enough`, or until it has nothing to do. Whether it is enough.
@@ -189,6 +198,7 @@ impl Engine {
                 Err(error) => return Err(self.full().caused_by(error)),
             }
             self.checkpoint_with(&mut checkpointer, false)?;
+            drop(checkpointer);
             self.wait_for_parked();
         }
     }

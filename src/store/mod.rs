@@ -12,7 +12,8 @@
 //!     barrier, so that a checkpoint, which closes the barrier, freezes both or neither.
 //! T2  Checkpoints and collector steps exclude one another (the maintenance lock): both decide who owns a
 //!     reference from the same trees and the same cursor.
-//! T3  A reader enters the gate before it looks at a root, and leaves after its last read.
+//! T3  A reader enters the gate before it looks at a root, and leaves after its last read. Inside, it may wait for a lock;
+//!     so nobody waits for readers to leave while holding one.
 
 mod blocks;
 mod changes;

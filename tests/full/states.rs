@@ -144,6 +144,7 @@ fn run(limit: Limit, before: Before, is_background: bool) {
     assert!(!store.status().halted, "{what}");
 
     // Cutting a disk in the midst of a block writes what is left of that block anew: there is room for that, too.
+    fill(&disk, &mut expected.live, 15_000);
     let (last, stamp) = expected.live.pop_last().unwrap();
     disk.resize_cutting(last * BLOCK + 512).unwrap();
     disk.resize(DISK_BLOCKS * BLOCK).unwrap();
