@@ -153,7 +153,7 @@ impl Engine {
         // Whoever has the lock may be waiting for the gate, which the count holds.
         let Some(mut checkpointer) = self.maintenance.try_lock() else { return Ok(true) };
         self.signal.take_checkpoint();
-        self.checkpoint_with(&mut checkpointer, false)?;
+        self.checkpoint_and_tell(&mut checkpointer)?;
         Ok(false)
     }
 
