@@ -50,12 +50,11 @@ impl ZoneEntry {
 
     /// Notes that a page was written to the slot that was not current.
     pub(crate) fn turn(&mut self, page: u32, crc: u32) {
-        match self.slot(page) {
-            Some(_) => self.current ^= 1 << page,
-            None => {
-                self.written |= 1 << page;
-                self.current &= !(1 << page);
-            }
+        if self.slot(page).is_some() {
+            self.current ^= 1 << page;
+        } else {
+            self.written |= 1 << page;
+            self.current &= !(1 << page);
         }
         if let Some(place) = self.crcs.get_mut(index(u64::from(page))) {
             *place = crc;
