@@ -47,15 +47,15 @@ impl Filling<'_> {
                     self.clear(at, len)?;
                 }
                 Piece::Data(len) => {
-                    digest.update(buffer.get(..len).unwrap_or_default());
-                    self.disk.write_at(whole_sectors(buffer, len), at)?;
+                    let data = buffer.get(..len).unwrap_or_default();
+                    digest.update(data);
+                    self.disk.write_at(data, at)?;
                     data_bytes += len as u64;
                 }
             }
             at = end;
         }
-        let end = at.next_multiple_of(512);
-        self.clear(end, size.saturating_sub(end))?;
+        self.clear(at, size.saturating_sub(at))?;
         Ok(Copied { image_bytes: at, data_bytes, blake3: digest.finish() })
     }
 
@@ -63,13 +63,6 @@ impl Filling<'_> {
     fn clear(&self, offset: u64, len: u64) -> Result<(), cowblk::Error> {
         if self.is_new || len == 0 { Ok(()) } else { self.disk.discard(offset, len) }
     }
-}
-
-/// The first `len` bytes of the buffer, the last sector filled up with zeros.
-fn whole_sectors(buffer: &mut [u8], len: usize) -> &[u8] {
-    let end = len.next_multiple_of(512).min(buffer.len());
-    buffer.get_mut(len..end).unwrap_or_default().fill(0);
-    buffer.get(..end).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -102,6 +95,18 @@ mod tests {
         let mut held = vec![0; 8192];
         disk.read_at(&mut held, 0).unwrap();
         held
+    }
+
+    #[test]
+    fn a_hole_that_ends_an_image_inside_a_sector_leaves_nothing_behind_it() {
+        let held = filled(vec![Piece::Data(1000), Piece::Hole(300)], false);
+        assert!(held == [vec![0xDA; 1000], vec![0; 7192]].concat());
+    }
+
+    #[test]
+    fn an_image_fits_whose_last_data_begins_and_ends_inside_a_sector() {
+        let held = filled(vec![Piece::Hole(7700), Piece::Data(400)], false);
+        assert!(held == [vec![0; 7700], vec![0xDA; 400], vec![0; 92]].concat());
     }
 
     #[test]

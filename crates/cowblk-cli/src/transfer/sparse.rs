@@ -59,7 +59,8 @@ impl<F: Sparse> Reader<F> {
         if self.at >= self.data_end {
             let data = self.file.data_from(self.at)?.unwrap_or(self.len).clamp(self.at, self.len);
             let hole = if data < self.len { self.file.hole_from(data)? } else { None };
-            self.data_end = hole.unwrap_or(self.len).clamp(data, self.len);
+            // A run without an end, or an empty one, is read to the end: a hole reads as zeros.
+            self.data_end = hole.filter(|hole| *hole > data).unwrap_or(self.len).min(self.len);
             if data > self.at {
                 let hole = data - self.at;
                 self.at = data;
@@ -86,4 +87,43 @@ pub(crate) fn next_of_stream(stream: &mut dyn Read, buf: &mut [u8]) -> io::Resul
         }
     }
     Ok(if filled == 0 { Piece::End } else { Piece::Data(filled) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file whose holes are gone, or somewhere else, as soon as they were asked for.
+    struct Liar;
+
+    impl Sparse for Liar {
+        fn data_from(&self, at: u64) -> io::Result<Option<u64>> {
+            Ok(Some(at / 2))
+        }
+
+        fn hole_from(&self, at: u64) -> io::Result<Option<u64>> {
+            Ok(if at == 0 { Some(100) } else { Some(at - 1) })
+        }
+
+        fn read_exact_at(&self, buf: &mut [u8], _: u64) -> io::Result<()> {
+            buf.fill(7);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_file_that_changes_meanwhile_never_leads_back() {
+        let mut reader = Reader::new(Liar, 1000);
+        let mut at = 0;
+        loop {
+            match reader.next(&mut [0; 64]).unwrap() {
+                Piece::End => break,
+                piece => {
+                    assert_ne!(piece.len_bytes(), 0);
+                    at += piece.len_bytes();
+                }
+            }
+        }
+        assert_eq!(at, 1000, "nothing is read twice, and nothing is left out");
+    }
 }
