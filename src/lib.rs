@@ -45,6 +45,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use format::{
     Field, LAYOUT, Labels, Layout, ServerKind, ServerMarks, SnapshotKind, SnapshotMarks, WhenFull,
 };
+#[cfg(feature = "fuzz")]
+pub use format::{Part, again};
 pub use repair::{LostRange, RepairOptions, RepairReport, repair, repair_device};
 pub use snapshot::{
     AdoptedSnapshot, Candidate, KeepReason, Retention, Snapshot, SnapshotDisk, SnapshotStatus, Verdict,

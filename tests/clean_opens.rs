@@ -10,16 +10,12 @@
 
 mod model;
 
-#[path = "../fuzz/properties/bincode.rs"]
-mod bincode;
-#[path = "../fuzz/properties/format.rs"]
+#[path = "../fuzz/properties/format/mod.rs"]
 mod format;
-#[path = "../fuzz/properties/input.rs"]
-mod input;
 
 use cowblk::device::sim::{SimDevice, Survival};
 use cowblk::{ErrorKind, ScrubOptions, Store, check_device, scrub_device};
-use format::{Image, Kind};
+use format::{Image, Kind, Sealing};
 use model::{Dice, Model, Shape, Story, Verb, observe};
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -1,12 +1,13 @@
 //! Catalog pages: any records instead of those of a valid store, or beside them, sealed up to the superblock.
 //!
-//! They are refused, or the store works or gives errors. Their references lead to real nodes, if the input does not want
+//! They are refused, or the store works or gives errors, as exercise.rs has it. Their references lead to real nodes, if the input does not want
 //! otherwise, so that more than the first look at them is reached.
 
-use super::bincode::Fields;
-use super::exercise::exercise;
-use super::format::{BLOCK, Image, Kind, checkpoint};
-use super::image::bases;
+use super::bases::bases;
+use super::exercise::{Forged, exercise};
+use super::forger::Forger;
+use super::format::schema::RECORDS;
+use super::image::{BLOCK, Image, Kind, Sealing, checkpoint};
 use super::input::Input;
 
 const RECORDS_MAX: usize = 24;
@@ -15,8 +16,8 @@ const RECORDS_MAX: usize = 24;
 pub fn run(data: &[u8]) {
     let input = &mut Input(data);
     let base = &bases()[input.below(3)];
-    let mut image = base.image.clone();
-    let pages = image.blocks(Kind::CatalogPage);
+    let mut image = base.image();
+    let pages = image.parts.blocks(Kind::CatalogPage);
     let page = pages[input.below(pages.len())];
     let (is_raw, must_keep) = (input.byte() < 40, input.chance());
     if input.byte() > 200 {
@@ -40,12 +41,12 @@ pub fn run(data: &[u8]) {
         }
     }
     image.seal_block(page);
-    exercise(image.bytes, input);
+    exercise(image.pages, input, &Forged::Anything);
 }
 
 /// The records that the page has, without the zeros behind them.
 fn kept(image: &Image, page: usize) -> Vec<u8> {
-    let bytes = &image.bytes[page * BLOCK..(page + 1) * BLOCK];
+    let bytes = image.pages.get(page * BLOCK, BLOCK).unwrap_or_default();
     let mut at = 0;
     while at + 2 < BLOCK && bytes[at..at + 2] != [0, 0] {
         at += 2 + usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
@@ -69,41 +70,7 @@ fn add_records(image: &Image, input: &mut Input<'_>, bytes: &mut Vec<u8>) {
 }
 
 fn record(image: &Image, input: &mut Input<'_>) -> Vec<u8> {
-    let mut fields = Fields::default();
-    let variant = input.byte() % 7;
-    fields.integer(u64::from(variant)).integer(input.number());
-    match variant {
-        0 => _ = fields.string(&name(input)).integer(input.number()),
-        1 => {
-            fields.integer(input.number()).string(&name(input)).integer(input.number()).integer(size(input));
-            fields.option(optional(input)).integer(input.number());
-            root(image, input, &mut fields);
-        }
-        2 => {
-            fields.integer(input.number()).string(&name(input)).string(&name(input)).integer(input.number());
-            fields.integer(u64::from(input.byte() % 3));
-            let count = input.byte() % 5;
-            fields.integer(u64::from(count));
-            (0..count).for_each(|_| _ = fields.integer(input.number()));
-        }
-        3 => {
-            fields.integer(input.number()).string(&name(input)).integer(size(input)).option(optional(input));
-            fields.integer(input.number()).integer(input.number()).option(optional(input));
-            fields.raw(&[input.byte() % 3]);
-            root(image, input, &mut fields);
-        }
-        4 => {
-            let (reference, height) = reference(image, input);
-            fields.raw(&reference).integer(height);
-            (0..5).for_each(|_| _ = fields.integer(input.number()));
-        }
-        5 => _ = fields.integer(u64::from(input.byte() % 4)).integer(input.number()),
-        _ => {
-            let count = input.below(40);
-            fields.raw(input.bytes(count));
-        }
-    }
-    fields.0
+    Forger { name: &name, reference: &|input| reference(image, input) }.forge(RECORDS, input)
 }
 
 fn name(input: &mut Input<'_>) -> String {
@@ -113,18 +80,6 @@ fn name(input: &mut Input<'_>) -> String {
         231..=235 => String::new(),
         other => format!("n{}", other % 12),
     }
-}
-
-fn size(input: &mut Input<'_>) -> u64 {
-    match input.byte() {
-        blocks @ 0..=200 => u64::from(blocks) << 12,
-        201..=220 => 70_000 << 12,
-        _ => input.number(),
-    }
-}
-
-fn optional(input: &mut Input<'_>) -> Option<u64> {
-    input.chance().then(|| input.number())
 }
 
 /// A reference to a node that there is, with its height or another; sometimes a hole, sometimes anything.
@@ -148,9 +103,4 @@ fn reference(image: &Image, input: &mut Input<'_>) -> ([u8; 16], u64) {
             (reference, height)
         }
     }
-}
-
-fn root(image: &Image, input: &mut Input<'_>, fields: &mut Fields) {
-    let (reference, height) = reference(image, input);
-    fields.raw(&reference).integer(height).integer(input.number());
 }

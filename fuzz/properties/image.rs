@@ -1,145 +1,83 @@
-//! Image: small valid stores, the same in every run, and what may be seen of them after a crash.
+//! Image: a store's image that can be changed and sealed again. Written from docs/format.md.
 
-use std::sync::{Arc, OnceLock};
+pub(crate) use super::format::parts::{BLOCK, Batch, Kind, Parts, checkpoint, superblock};
+pub(crate) use super::format::sealing::{SLOTS, Sealing};
+use super::pages::Pages;
 
-use cowblk::device::MemoryDevice;
-use cowblk::{Disk, Options, Server, Store};
-
-use super::content::{BLOCK, Content, SECTOR, observe, stamp};
-use super::format::Image;
-
-/// A store's image, and the states that recovery may find in it: all since the last checkpoint.
-pub(crate) struct Base {
-    pub(crate) image: Image,
-    pub(crate) states: Vec<Content>,
+/// An image, and where its parts were before anything was changed.
+#[derive(Clone)]
+pub(crate) struct Image {
+    pub(crate) pages: Pages,
+    pub(crate) parts: &'static Parts,
+    pub(crate) batches: Vec<Batch>,
+    /// Where the batch behind the last one goes.
+    journal_end: usize,
 }
 
-/// How all fuzz targets open stores.
-pub(crate) fn options() -> Options {
-    Options::default()
-        .zone_blocks(64)
-        .journal_bytes(64 << 10)
-        .cache_bytes(1 << 20)
-        .dirty_bytes(1 << 20)
-        .background(false)
-        .clock(|| 1_700_000_000)
-}
-
-/// The images.
-pub(crate) fn bases() -> &'static [Base] {
-    static BASES: OnceLock<Vec<Base>> = OnceLock::new();
-    BASES.get_or_init(|| vec![closed(), crashed(), collecting(), fresh()])
-}
-
-struct Maker {
-    device: Arc<MemoryDevice>,
-    store: Store,
-    states: Vec<Content>,
-    writes: u64,
-}
-
-impl Maker {
-    fn new() -> Self {
-        let device = Arc::new(MemoryDevice::new(0));
-        let store = Store::create_on(device.clone(), options()).unwrap();
-        Self { device, store, states: Vec::new(), writes: 0 }
+impl Image {
+    /// The image of a valid store of which slot A is current.
+    pub(crate) fn new(bytes: &'static [u8], parts: &'static Parts) -> Self {
+        Self {
+            pages: Pages::new(bytes),
+            parts,
+            batches: parts.batches.clone(),
+            journal_end: parts.journal_end,
+        }
     }
 
-    fn write(&mut self, disk: &Disk, first: u64, blocks: usize) {
-        let mut bytes = vec![0; blocks * BLOCK];
-        self.writes += 1;
-        stamp(&mut bytes, first * (BLOCK / SECTOR) as u64, self.writes);
-        disk.write_at(&bytes, first * BLOCK as u64).unwrap();
-        self.flush();
+    /// The number at `at`; zero behind the end.
+    pub(crate) fn u64(&self, at: usize) -> u64 {
+        let mut bytes = [0; 8];
+        self.pages.read(at, &mut bytes);
+        u64::from_le_bytes(bytes)
     }
 
-    fn flush(&mut self) {
-        self.store.flush().unwrap();
-        self.states.push(observe(&self.store, true));
+    /// Appends a batch with these records and inline blocks to the journal, if there is room behind the last one.
+    pub(crate) fn append_batch(&mut self, records: &[u8], inline: &[u8], is_durable: bool) -> Option<Batch> {
+        let sequence = self.u64(superblock::JOURNAL_SEQUENCE) + self.batches.len() as u64;
+        let durable = if is_durable { sequence } else { sequence - 1 };
+        let mut batch = b"cowblkJB\0\0\0\0\0\0\0\0".to_vec();
+        for number in [sequence, self.u64(superblock::TERM), durable] {
+            batch.extend_from_slice(&number.to_le_bytes());
+        }
+        batch.extend_from_slice(&(records.len() as u32).to_le_bytes());
+        batch.extend_from_slice(&((inline.len() / BLOCK) as u32).to_le_bytes());
+        batch.extend_from_slice(&self.pages.get(superblock::UUID, 16).unwrap_or_default());
+        batch.extend_from_slice(records);
+        batch.resize(batch.len().next_multiple_of(4096), 0);
+        batch.extend_from_slice(inline);
+        let place = Batch { at: self.journal_end, bytes: batch.len() };
+        if place.at + place.bytes > self.parts.journal_limit {
+            return None;
+        }
+        self.put(place.at, &batch);
+        self.seal_batch(place);
+        self.journal_end += place.bytes;
+        self.batches.push(place);
+        Some(place)
     }
 
-    /// Two servers with three disks, of which one has a tree of three levels, and three snapshots.
-    fn populate(&mut self) -> Server {
-        let web = self.store.create_server("web").unwrap();
-        let database = self.store.create_server("db").unwrap();
-        let (vda, vdb) =
-            (web.create_disk("vda", 24 << 12).unwrap(), web.create_disk("vdb", 70_000 << 12).unwrap());
-        let data = database.create_disk("data", (20 << 12) + 512).unwrap();
-        self.write(&vda, 0, 9);
-        self.write(&vdb, 3, 4);
-        self.write(&vdb, 69_990, 5);
-        self.write(&data, 2, 3);
-        web.snapshot("first", "The first").unwrap();
-        self.write(&vda, 4, 7);
-        self.write(&vdb, 69_992, 2);
-        web.snapshot("second", "").unwrap();
-        self.write(&vda, 1, 2);
-        database.snapshot("only", "x").unwrap();
-        self.write(&data, 0, 4);
-        vdb.discard(0, 5 << 12).unwrap();
-        self.flush();
-        web
-    }
-
-    fn image(self, uuid: u8) -> Base {
-        let mut image = Image::new(self.device.to_bytes());
-        image.name([uuid; 16]);
-        Base { image, states: self.states }
-    }
-
-    fn close(mut self, uuid: u8) -> Base {
-        let states = vec![observe(&self.store, true)];
-        self.store.clone().close().unwrap();
-        self.states = states;
-        self.image(uuid)
+    /// Gives the store another uuid: the one that it was made with is random.
+    pub(crate) fn name(&mut self, uuid: [u8; 16]) {
+        self.put(superblock::UUID, &uuid);
+        self.seal_superblock();
+        for batch in self.batches.clone() {
+            self.put(batch.at + 48, &uuid);
+            self.seal_batch(batch);
+        }
     }
 }
 
-/// Closed, with everything settled.
-fn closed() -> Base {
-    let mut maker = Maker::new();
-    let web = maker.populate();
-    web.restore(web.snapshots()[1].id()).unwrap();
-    maker.store.collect().unwrap();
-    maker.close(1)
-}
+impl Sealing for Image {
+    fn get(&self, at: usize, count: usize) -> Option<Vec<u8>> {
+        self.pages.get(at, count)
+    }
 
-/// With a journal that waits for recovery: writes, a snapshot, a discard, a new disk.
-fn crashed() -> Base {
-    let mut maker = Maker::new();
-    let web = maker.populate();
-    maker.store.checkpoint().unwrap();
-    maker.states.clear();
-    maker.flush();
-    let disk = web.disk("vda").unwrap();
-    maker.write(&disk, 6, 1);
-    web.snapshot("third", "").unwrap();
-    maker.flush();
-    web.create_disk("vdc", 8 << 12).unwrap();
-    maker.flush();
-    disk.discard(2 << 12, 3 << 12).unwrap();
-    maker.flush();
-    let image = maker.device.to_bytes();
-    let mut base = Maker { device: Arc::new(MemoryDevice::from_bytes(image)), ..maker }.image(2);
-    assert!(base.image.parts.batches.len() >= 4, "the image has a journal");
-    base.states.dedup();
-    base
-}
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        self.pages.write(at, bytes);
+    }
 
-/// Closed while deleted snapshots, a deleted disk and garbage wait for the collector.
-fn collecting() -> Base {
-    let mut maker = Maker::new();
-    let web = maker.populate();
-    maker.store.checkpoint().unwrap();
-    web.disk("vdb").unwrap().discard(0, 70_000 << 12).unwrap();
-    web.restore(web.snapshots()[0].id()).unwrap();
-    let first = web.snapshots().pop().unwrap();
-    maker.store.delete_snapshot(first.id()).unwrap();
-    maker.store.server("db").unwrap().delete_disk("data").unwrap();
-    maker.close(3)
-}
-
-/// An empty one.
-fn fresh() -> Base {
-    Maker::new().close(4)
+    fn parts(&self) -> &Parts {
+        self.parts
+    }
 }

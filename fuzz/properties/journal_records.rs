@@ -1,11 +1,12 @@
 //! Journal records: any records, sealed into batches behind those of a valid store.
 //!
-//! They are refused or applied; a store that they were applied to works or gives errors.
+//! They are refused or applied; a store that they were applied to works or gives errors, as exercise.rs has it.
 
-use super::bincode::Fields;
-use super::exercise::exercise;
-use super::format::BLOCK;
-use super::image::bases;
+use super::bases::bases;
+use super::exercise::{Forged, exercise};
+use super::forger::Forger;
+use super::format::schema::EVENTS;
+use super::image::{BLOCK, Sealing, superblock};
 use super::input::Input;
 
 const RECORDS_MAX: usize = 24;
@@ -14,9 +15,9 @@ const RECORDS_MAX: usize = 24;
 pub fn run(data: &[u8]) {
     let input = &mut Input(data);
     let base = &bases()[input.below(2)];
-    let mut image = base.image.clone();
-    if image.parts.batches.is_empty() {
-        image.put(super::format::superblock::CLEAN, &[0; 8]);
+    let mut image = base.image();
+    if image.batches.is_empty() {
+        image.put(superblock::CLEAN, &[0; 8]);
         image.seal_superblock();
     }
     let is_raw = input.byte() < 40;
@@ -37,7 +38,7 @@ pub fn run(data: &[u8]) {
     }
     let is_durable = input.byte() < 128;
     image.append_batch(&records, &inline, is_durable);
-    exercise(image.bytes, input);
+    exercise(image.pages, input, &Forged::Anything);
 }
 
 fn record(input: &mut Input<'_>, records: &mut Vec<u8>, inline: &mut Vec<u8>) {
@@ -98,45 +99,6 @@ fn name(input: &mut Input<'_>) -> String {
     }
 }
 
-fn versions(input: &mut Input<'_>, fields: &mut Fields) {
-    let count = input.byte() % 4;
-    fields.integer(if input.byte() < 250 { u64::from(count) } else { input.number() });
-    for _ in 0..count {
-        fields.integer(input.number()).integer(input.number());
-    }
-}
-
 fn event(input: &mut Input<'_>) -> Vec<u8> {
-    let mut fields = Fields::default();
-    let variant = input.byte() % 10;
-    fields.integer(u64::from(variant));
-    match variant {
-        0 | 7 => _ = fields.integer(input.number()),
-        1 => _ = fields.integer(input.number()).string(&name(input)).integer(input.number()),
-        2 => {
-            fields.integer(input.number()).integer(input.number());
-            versions(input, &mut fields);
-        }
-        3 => {
-            fields.integer(input.number()).integer(input.number()).string(&name(input));
-            fields.integer(input.number()).integer(input.number()).integer(input.number());
-        }
-        4 => _ = fields.integer(input.number()).integer(input.number()).integer(input.number()),
-        5 => _ = fields.integer(input.number()).integer(input.number()),
-        6 => {
-            fields.integer(input.number()).integer(input.number()).string(&name(input)).string(&name(input));
-            fields.integer(input.number()).integer(input.number());
-            versions(input, &mut fields);
-        }
-        8 => {
-            fields.integer(input.number()).integer(input.number());
-            fields.integer(input.number()).integer(input.number());
-            versions(input, &mut fields);
-        }
-        _ => {
-            let count = input.below(20);
-            fields.raw(input.bytes(count));
-        }
-    }
-    fields.0
+    Forger { name: &name, reference: &|_| ([0; 16], 0) }.forge(EVENTS, input)
 }

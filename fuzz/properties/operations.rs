@@ -4,17 +4,19 @@
 //! the last that was durable, where a write may be cut off between two blocks. The auditor finds nothing, ever.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use cowblk::device::sim::{Fault, Faults, SimDevice, Survival, When};
 use cowblk::{ErrorKind, Result, Server, Snapshot, Store, check_device};
 
+use super::bases::options;
 use super::content::{BEFORE, BLOCK, Content, SECTOR, difference, observe, stamp};
-use super::image::options;
 use super::input::Input;
 
 const OPERATIONS_MAX: usize = 120;
 const CAPACITY: usize = 6 << 20;
-const BLOCKS_MAX: usize = 24;
+const BLOCKS_MAX: usize = 12;
+const SEEDS: usize = 16;
 const NAMES: [&str; 3] = ["vda", "vdb", "vdc"];
 const SNAPSHOTS_MAX: usize = 4;
 const SECTORS_PER_BLOCK: usize = BLOCK / SECTOR;
@@ -26,14 +28,15 @@ struct Disk {
     sectors: Vec<u64>,
 }
 
-type Disks = BTreeMap<&'static str, Disk>;
+/// A state is copied for every step that a crash may cut an operation at: disks are shared until they change.
+type Disks = BTreeMap<&'static str, Arc<Disk>>;
 
 /// One server, its disks and its snapshots, oldest first.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Model {
     disks: Disks,
-    snapshots: Vec<(String, Disks)>,
-    before: Option<Disks>,
+    snapshots: Vec<(String, Arc<Disks>)>,
+    before: Option<Arc<Disks>>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,8 +64,8 @@ impl Model {
             }
         };
         add("web", &self.disks);
-        let before = self.before.iter().map(|disks| (BEFORE.to_owned(), disks));
-        let all = self.snapshots.iter().map(|(name, disks)| (name.clone(), disks)).chain(before);
+        let before = self.before.iter().map(|disks| (BEFORE.to_owned(), disks.as_ref()));
+        let all = self.snapshots.iter().map(|(name, disks)| (name.clone(), disks.as_ref())).chain(before);
         for (name, disks) in all.clone() {
             add(&format!("web@{name}"), disks);
         }
@@ -81,7 +84,7 @@ impl Model {
             }
             Operation::Discard { name, first, count } => return self.put(name, *first..first + count, 0),
             Operation::Resize { name, sectors } => {
-                let disk = next.disks.get_mut(name)?;
+                let disk = Arc::make_mut(next.disks.get_mut(name)?);
                 if disk.sectors.iter().skip(*sectors).any(|stamp| *stamp != 0) {
                     return None;
                 }
@@ -91,10 +94,12 @@ impl Model {
                 if next.disks.contains_key(name) {
                     return None;
                 }
-                next.disks.insert(name, Disk { number, sectors: vec![0; *sectors] });
+                next.disks.insert(name, Arc::new(Disk { number, sectors: vec![0; *sectors] }));
             }
             Operation::DeleteDisk { name } => drop(next.disks.remove(name)?),
-            Operation::Snapshot => next.snapshots.push((format!("at-{number}"), self.disks.clone())),
+            Operation::Snapshot => {
+                next.snapshots.push((format!("at-{number}"), Arc::new(self.disks.clone())));
+            }
             Operation::Restore(index) => next.restore(&self.snapshots.get(*index)?.1)?,
             Operation::Undo => next.restore(self.before.as_ref()?)?,
             Operation::DeleteSnapshot(index) => {
@@ -112,7 +117,7 @@ impl Model {
         while first < range.end {
             let end = (first + 1).next_multiple_of(SECTORS_PER_BLOCK).min(range.end);
             let mut next = states.last()?.clone();
-            next.disks.get_mut(name)?.sectors.get_mut(first..end)?.fill(stamp);
+            Arc::make_mut(next.disks.get_mut(name)?).sectors.get_mut(first..end)?.fill(stamp);
             states.push(next);
             first = end;
         }
@@ -131,8 +136,8 @@ impl Model {
                 None => {}
             }
         }
-        self.disks.extend(target.clone());
-        self.before = (!replaced.is_empty()).then_some(replaced);
+        self.disks.extend(target.iter().map(|(name, disk)| (*name, disk.clone())));
+        self.before = (!replaced.is_empty()).then(|| Arc::new(replaced));
         Some(())
     }
 }
@@ -148,9 +153,8 @@ struct Life {
 /// The property.
 pub fn run(data: &[u8]) {
     let input = &mut Input(data);
-    let device = SimDevice::new(0, input.word(2)).with_capacity(CAPACITY);
-    let store = Store::create_on(std::sync::Arc::new(device.clone()), options()).unwrap();
-    store.create_server("web").unwrap();
+    let device = fresh(input.below(SEEDS));
+    let store = Store::open_on(Arc::new(device.clone()), options()).unwrap();
     let mut life = Life { device, store: Some(store), states: vec![Model::default()], log: Vec::new() };
     for number in 1..OPERATIONS_MAX as u64 {
         if input.is_empty() {
@@ -164,8 +168,26 @@ pub fn run(data: &[u8]) {
             choice => life.operate(&choose(choice, input), number),
         }
     }
-    life.compare();
-    life.close();
+    match data.len() % 4 {
+        0 => life.close(),
+        1 => life.crash(1),
+        _ => life.compare(),
+    }
+    // The last closing would be a checkpoint that nobody looks at.
+    life.device.cut_power();
+}
+
+/// A medium with an empty store; the medium's own choices come from a seed.
+fn fresh(seed: usize) -> SimDevice {
+    static STORES: OnceLock<Vec<SimDevice>> = OnceLock::new();
+    let make = |seed| {
+        let device = SimDevice::new(0, seed).with_capacity(CAPACITY);
+        let store = Store::create_on(Arc::new(device.clone()), options()).unwrap();
+        store.create_server("web").unwrap();
+        store.close().unwrap();
+        device
+    };
+    STORES.get_or_init(|| (0..SEEDS as u64).map(make).collect())[seed].fork()
 }
 
 fn choose(choice: u8, input: &mut Input<'_>) -> Operation {
@@ -325,7 +347,7 @@ impl Life {
             Ok(report) => self.fail(&format!("the auditor found {:?}", report.findings)),
             Err(error) => self.fail(&format!("the auditor gave {error}")),
         }
-        let store = match Store::open_on(std::sync::Arc::new(device.clone()), options()) {
+        let store = match Store::open_on(Arc::new(device.clone()), options()) {
             Ok(store) => store,
             Err(error) => self.fail(&format!("opening gave {error}")),
         };

@@ -15,6 +15,8 @@
 //!     zone summaries → refcount pages, and → catalog map → catalog pages → extent nodes → data.
 #![deny(clippy::indexing_slicing)]
 
+#[cfg(feature = "fuzz")]
+mod again;
 mod catalog;
 mod checkpoint;
 mod codec;
@@ -32,6 +34,8 @@ pub(crate) use catalog::{
     SnapshotRecord, VersionRecord, decode_page, encode_page, encoded_record, page_room,
 };
 
+#[cfg(feature = "fuzz")]
+pub use again::{Part, again};
 pub use catalog::SnapshotKind;
 pub(crate) use checkpoint::{CheckpointRecord, GroupEntry};
 pub(crate) use event::{AdoptedDisk, Event, NewDisk, NewVersion};

@@ -127,7 +127,11 @@ impl Allocator {
         let Some((first, count)) = pick(self.map(zone)?) else { return Ok(None) };
         let run =
             BlockRun { first: self.geometry.block_at(Place { zone, index: first }), count: u64::from(count) };
-        self.free -= run.count;
+        // Free blocks are those that the groups leave, until a zone shows that it has more of them.
+        self.free = self
+            .free
+            .checked_sub(run.count)
+            .ok_or_else(|| Error::corrupt(Defect::FreeCount, format!("zone {zone}")))?;
         self.reserved.insert(run);
         Ok(Some(run))
     }

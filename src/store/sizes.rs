@@ -127,8 +127,11 @@ impl Engine {
                 counting.mapped.checked_sub(alone).and_then(|held| held.checked_sub(catalog.counted_since))
             }
         };
-        if let Some(count) = count {
-            catalog.set_count(counting.point, count);
+        match count {
+            Some(count) => catalog.set_count(counting.point, count),
+            // The map says that it holds less than was found: it would say so again. The count stays unknown.
+            None if catalog.counted_since == 0 => _ = catalog.uncounted.remove(&counting.point),
+            None => {}
         }
     }
 

@@ -69,6 +69,12 @@ impl<'a> Fields<'a> {
         (self.raw(1)[0] == 1).then(|| self.integer())
     }
 
+    /// What keeps a snapshot, and its labels.
+    pub fn marks(&mut self) {
+        let (_protected, _expires_at) = (self.raw(1), self.option());
+        let _labels = self.list(|labels| (labels.string(), labels.string()));
+    }
+
     pub fn reference(&mut self) -> Reference {
         Reference::read(Bytes(self.raw(16)), 0)
     }

@@ -59,13 +59,22 @@ impl Catalog {
             1 => {
                 let (server, name) = (fields.integer(), fields.string());
                 let (_, size_bytes) = (fields.integer(), fields.integer());
-                let (_, _) = (fields.option(), fields.integer());
+                let (_parent, _birth, _origin) = (fields.option(), fields.integer(), fields.option());
+                if fields.integer() == 1 {
+                    let _seconds = fields.integer();
+                }
+                let _shared = fields.option();
                 self.disks.insert(id, Disk { server, name, view: view(size_bytes, fields) });
             }
             2 => {
                 let (server, name) = (fields.integer(), fields.string());
                 let (_, _) = (fields.string(), fields.integer());
                 let kind = fields.integer();
+                let _identity = fields.raw(16);
+                if fields.raw(1)[0] == 1 {
+                    let _origin = fields.raw(16);
+                }
+                fields.marks();
                 snapshots.push((server, name, kind == 1, fields.list(Fields::integer)));
             }
             3 => {
@@ -73,7 +82,7 @@ impl Catalog {
                 let _parent = fields.option();
                 let (_, _) = (fields.integer(), fields.integer());
                 let _snapshot = fields.option();
-                let _trimmed = fields.raw(1);
+                let (_trimmed, _exclusive) = (fields.raw(1), fields.option());
                 self.versions.insert(id, view(size_bytes, fields));
                 self.frozen.insert(id, (String::new(), name));
             }

@@ -82,7 +82,9 @@ fn event(fields: &mut Fields<'_>) -> Record {
         }
         6 => {
             let (_, server, name) = (fields.integer(), fields.integer(), fields.string());
-            let (_, _, _) = (fields.string(), fields.integer(), fields.integer());
+            let (_description, _created_at, _identity) = (fields.string(), fields.integer(), fields.raw(16));
+            fields.marks();
+            let _epoch = fields.integer();
             let versions = fields.list(|pair| (pair.integer(), pair.integer()));
             Record::Snapshot { server, name, versions }
         }

@@ -270,6 +270,7 @@ fn fio_verifies_what_it_wrote() {
             "--fsync=100",
             "--blockalign=512",
             "--randrepeat=0",
+            "--verify_state_save=0",
         ];
         let uri = format!("--uri={uri}");
         arguments.push(&uri);

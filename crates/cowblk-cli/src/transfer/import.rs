@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use clap::Args;
 use cowblk::{Disk, ErrorKind, Server, Store};
 
+use super::filling::{Copied, Filling};
 use super::image::digest;
 use super::progress::Progress;
-use super::source::{Piece, Source};
-use super::{CHUNK_BYTES, Digest, Transferred};
+use super::source::Source;
+use super::{CHUNK_BYTES, Transferred};
 use crate::args::DiskPath;
 use crate::failure::{Failure, Kind};
 use crate::output::Output;
@@ -109,49 +110,26 @@ impl Target {
     fn copy(&self, source: &mut Source, wants_digest: bool, output: Output) -> Result<Copied, Failure> {
         let progress =
             Progress::new(output, "importing", source.len_bytes().unwrap_or(self.disk.size_bytes()));
-        let mut buffer = vec![0; CHUNK_BYTES];
-        let mut digest = Digest::new(wants_digest);
-        let (mut at, mut data_bytes) = (0, 0);
-        loop {
-            let len = match source.next(&mut buffer)? {
-                Piece::End => break,
-                Piece::Hole(len) => {
-                    digest.zeros(len);
-                    self.clear(at, len)?;
-                    len
-                }
-                Piece::Data(len) => {
-                    self.check_fits(at + len as u64)?;
-                    digest.update(buffer.get(..len).unwrap_or_default());
-                    self.disk.write_at(whole_sectors(&mut buffer, len), at)?;
-                    data_bytes += len as u64;
-                    len as u64
-                }
-            };
-            at += len;
-            progress.advance(len);
-        }
-        let end = at.next_multiple_of(SECTOR_BYTES);
-        self.clear(end, self.disk.size_bytes().saturating_sub(end))?;
-        Ok(Copied { image_bytes: at, data_bytes, blake3: digest.finish() })
-    }
-
-    /// Makes a range read as zeros; a disk made for this import does already.
-    fn clear(&self, offset: u64, len: u64) -> Result<(), Failure> {
-        if self.is_new || len == 0 { Ok(()) } else { Ok(self.disk.discard(offset, len)?) }
+        let filling = Filling { disk: &self.disk, is_new: self.is_new, wants_digest };
+        let mut next = |buf: &mut [u8]| {
+            let piece = source.next(buf)?;
+            progress.advance(piece.len_bytes());
+            Ok(piece)
+        };
+        filling.fill(&mut vec![0; CHUNK_BYTES], &mut next, &|| self.too_long())
     }
 
     fn check_fits(&self, image_bytes: u64) -> Result<(), Failure> {
-        let size = self.disk.size_bytes();
-        if image_bytes <= size {
-            return Ok(());
-        }
-        let name = self.disk.name();
+        if image_bytes <= self.disk.size_bytes() { Ok(()) } else { Err(self.too_long()) }
+    }
+
+    fn too_long(&self) -> Failure {
+        let (name, size) = (self.disk.name(), self.disk.size_bytes());
         let remedy = if self.is_new { "give a larger --size" } else { "resize the disk first" };
-        Err(Failure::new(
+        Failure::new(
             Kind::OutOfRange,
             format!("the image is longer than disk `{name}` of {size} bytes: {remedy}"),
-        ))
+        )
     }
 
     /// Takes back the creation of the disk (T2) and returns the failure that led here.
@@ -162,12 +140,6 @@ impl Target {
         }
         failure
     }
-}
-
-struct Copied {
-    image_bytes: u64,
-    data_bytes: u64,
-    blake3: Option<blake3::Hash>,
 }
 
 fn wanted_size(size: Option<u64>, len_bytes: Option<u64>) -> Result<u64, Failure> {
@@ -192,11 +164,4 @@ fn check_same_size(disk: &Disk, wanted: Option<u64>) -> Result<(), Failure> {
     let message =
         format!("disk `{name}` exists and has {size} bytes: leave --size away, or resize the disk first");
     Err(Failure::new(Kind::Invalid, message))
-}
-
-/// The first `len` bytes of the buffer, the last sector filled up with zeros.
-fn whole_sectors(buffer: &mut [u8], len: usize) -> &[u8] {
-    let end = len.next_multiple_of(512).min(buffer.len());
-    buffer.get_mut(len..end).unwrap_or_default().fill(0);
-    buffer.get(..end).unwrap_or_default()
 }

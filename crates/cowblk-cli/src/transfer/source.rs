@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 
+use super::sparse::{Piece, Reader, Sparse, next_of_stream};
 use crate::failure::Failure;
 
 /// A raw image to read once, from its start to its end.
@@ -17,23 +18,8 @@ pub(super) struct Source {
 }
 
 enum Bytes {
-    /// `data_end` is where the run of data that the reader stands in ends.
-    File {
-        file: File,
-        len: u64,
-        at: u64,
-        data_end: u64,
-    },
+    File(Reader<File>),
     Stream(Box<dyn Read>),
-}
-
-/// What comes next in a source.
-pub(super) enum Piece {
-    /// This many bytes, now in the buffer.
-    Data(usize),
-    /// This many zeros, which nobody had to read.
-    Hole(u64),
-    End,
 }
 
 impl Source {
@@ -51,7 +37,7 @@ impl Source {
     /// The length where it is known before reading.
     pub(super) fn len_bytes(&self) -> Option<u64> {
         match self.bytes {
-            Bytes::File { len, .. } => Some(len),
+            Bytes::File(ref reader) => Some(reader.len_bytes()),
             Bytes::Stream(_) => None,
         }
     }
@@ -59,7 +45,7 @@ impl Source {
     /// The next piece; data fills `buf` from its start, and fills all of it unless a hole or the end follows.
     pub(super) fn next(&mut self, buf: &mut [u8]) -> Result<Piece, Failure> {
         let piece = match &mut self.bytes {
-            Bytes::File { file, len, at, data_end } => next_of_file(file, *len, at, data_end, buf),
+            Bytes::File(reader) => reader.next(buf),
             Bytes::Stream(stream) => next_of_stream(stream, buf),
         };
         piece.map_err(|error| Failure::io("read", &self.path, &error))
@@ -77,34 +63,21 @@ fn open_file(path: &Path) -> io::Result<Bytes> {
     }
     // The length of a block device is where its end is; its metadata say 0.
     let len = file.seek(SeekFrom::End(0))?;
-    Ok(Bytes::File { file, len, at: 0, data_end: 0 })
+    Ok(Bytes::File(Reader::new(file, len)))
 }
 
-fn next_of_file(
-    file: &File,
-    len: u64,
-    at: &mut u64,
-    data_end: &mut u64,
-    buf: &mut [u8],
-) -> io::Result<Piece> {
-    if *at >= len {
-        return Ok(Piece::End);
+impl Sparse for File {
+    fn data_from(&self, at: u64) -> io::Result<Option<u64>> {
+        seek(self, at, Whence::SeekData)
     }
-    if *at >= *data_end {
-        let data = seek(file, *at, Whence::SeekData)?.unwrap_or(len).min(len);
-        *data_end =
-            if data < len { seek(file, data, Whence::SeekHole)?.unwrap_or(len).min(len) } else { data };
-        if data > *at {
-            let hole = data - *at;
-            *at = data;
-            return Ok(Piece::Hole(hole));
-        }
+
+    fn hole_from(&self, at: u64) -> io::Result<Option<u64>> {
+        seek(self, at, Whence::SeekHole)
     }
-    let rest = usize::try_from(*data_end - *at).unwrap_or(usize::MAX);
-    let wanted = rest.min(buf.len());
-    file.read_exact_at(buf.get_mut(..wanted).unwrap_or_default(), *at)?;
-    *at += wanted as u64;
-    Ok(Piece::Data(wanted))
+
+    fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
+        FileExt::read_exact_at(self, buf, at)
+    }
 }
 
 /// Where the next data or hole is; `None` where there is none before the end.
@@ -117,17 +90,4 @@ fn seek(file: &File, at: u64, whence: Whence) -> io::Result<Option<u64>> {
         Err(Errno::EINVAL | Errno::EOPNOTSUPP) => Ok(matches!(whence, Whence::SeekData).then_some(at)),
         Err(errno) => Err(errno.into()),
     }
-}
-
-fn next_of_stream(stream: &mut dyn Read, buf: &mut [u8]) -> io::Result<Piece> {
-    let mut filled = 0;
-    while let Some(free) = buf.get_mut(filled..).filter(|free| !free.is_empty()) {
-        match stream.read(free) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(if filled == 0 { Piece::End } else { Piece::Data(filled) })
 }

@@ -1,7 +1,5 @@
 //! Bincode: the encoding of catalog records and events, as docs/format.md has it.
 
-use super::input::Input;
-
 /// Collects the fields of a record.
 #[derive(Default)]
 pub(crate) struct Fields(pub(crate) Vec<u8>);
@@ -39,39 +37,54 @@ impl Fields {
     }
 }
 
-/// Reads fields one after another; zeros behind the end.
+/// Reads fields one after another; `None` where they end too early, or make no sense.
 pub(crate) struct Reader<'a> {
-    pub(crate) input: Input<'a>,
-    whole: usize,
+    bytes: &'a [u8],
+    at: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { input: Input(bytes), whole: bytes.len() }
+        Self { bytes, at: 0 }
     }
 
     /// How many bytes were read.
     pub(crate) fn position(&self) -> usize {
-        self.whole - self.input.0.len()
+        self.at
     }
 
-    pub(crate) fn integer(&mut self) -> u64 {
-        match self.input.byte() {
-            small @ 0..=250 => u64::from(small),
-            251 => self.input.word(2),
-            252 => self.input.word(4),
-            _ => self.input.word(8),
-        }
+    pub(crate) fn raw(&mut self, count: u64) -> Option<&'a [u8]> {
+        let end = self.at.checked_add(usize::try_from(count).ok()?)?;
+        let bytes = self.bytes.get(self.at..end)?;
+        self.at = end;
+        Some(bytes)
     }
 
-    pub(crate) fn string(&mut self) {
-        let length = self.integer();
-        self.input.bytes(length as usize);
+    /// A byte less than `end`.
+    pub(crate) fn below(&mut self, end: u8) -> Option<u8> {
+        self.raw(1).map(|bytes| bytes[0]).filter(|byte| *byte < end)
     }
 
-    pub(crate) fn option(&mut self) {
-        if self.input.byte() == 1 {
-            self.integer();
-        }
+    /// A number of 64 bits.
+    pub(crate) fn number(&mut self) -> Option<u64> {
+        let count = match self.below(254)? {
+            small @ 0..=250 => return Some(u64::from(small)),
+            251 => 2,
+            252 => 4,
+            _ => 8,
+        };
+        let mut word = [0; 8];
+        word[..count as usize].copy_from_slice(self.raw(count)?);
+        Some(u64::from_le_bytes(word))
+    }
+
+    /// A number of 32 bits: one that takes eight bytes is none, whatever its value.
+    pub(crate) fn small(&mut self) -> Option<u64> {
+        if self.bytes.get(self.at) == Some(&253) { None } else { self.number() }
+    }
+
+    pub(crate) fn text(&mut self) -> Option<&'a [u8]> {
+        let count = self.number()?;
+        self.raw(count)
     }
 }
