@@ -6,12 +6,13 @@ mod client;
 
 use client::{Bench, Client, ask_option, greet, noise};
 use cowblk_nbd::codec::{OptionCode, Style, answer};
-use cowblk_nbd::{Settings, TlsSettings};
+use cowblk_nbd::{Event, Observer, Settings, TlsSettings};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 /// Fills folders with what a server, a client, and a client of somebody else have.
 fn certificates(folder: &Path) {
@@ -50,10 +51,19 @@ fn has(tool: &str) -> bool {
 }
 
 fn bench(folder: &Path) -> Bench {
+    heard_bench(folder).0
+}
+
+/// The same, with what its observer heard.
+fn heard_bench(folder: &Path) -> (Bench, Arc<Mutex<Vec<Event>>>) {
     certificates(folder);
     let tls = TlsSettings::from_folder(&folder.join("server")).unwrap();
     assert!(tls.asks_clients());
-    Bench::with(16 << 20, Settings { tls: Some(tls), ..Settings::default() })
+    let heard: Arc<Mutex<Vec<Event>>> = Arc::default();
+    let listener = heard.clone();
+    let observer: Observer = Arc::new(move |event: &Event| listener.lock().unwrap().push(event.clone()));
+    let settings = Settings { tls: Some(tls), observer: Some(observer), ..Settings::default() };
+    (Bench::with(16 << 20, settings), heard)
 }
 
 #[test]
@@ -76,15 +86,21 @@ fn without_tls_nothing_is_told() {
 #[test]
 fn words_between_the_clear_and_tls_end_the_session() {
     let folder = tempfile::tempdir().unwrap();
-    let bench = bench(folder.path());
+    let (bench, heard) = heard_bench(folder.path());
     let mut stream = greet(&bench.socket()).unwrap();
     let mut bytes = Vec::new();
     cowblk_nbd::codec::OptionHead::encode(OptionCode::StartTls, &[], &mut bytes);
     cowblk_nbd::codec::OptionHead::encode(OptionCode::List, &[], &mut bytes);
     stream.write_all(&bytes).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest); // the reply to STARTTLS, and the end
     assert!(rest.len() <= 20, "{rest:?}");
+    let why = "the client did not wait for TLS to begin".to_owned();
+    while heard.lock().unwrap().is_empty() {
+        std::thread::yield_now();
+    }
+    assert_eq!(*heard.lock().unwrap(), [Event::Ended { connection: 0, why }]);
 }
 
 #[test]

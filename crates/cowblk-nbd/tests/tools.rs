@@ -279,6 +279,43 @@ fn fio_verifies_what_it_wrote() {
     }
 }
 
+/// A file system is made and checked on the disk itself, as a file that nbdfuse shows.
+#[test]
+fn ext4_is_made_and_checked_on_the_disk() {
+    if !has(&["mkfs.ext4", "e2fsck", "debugfs", "nbdfuse", "umount"]) {
+        return;
+    }
+    let bench = Bench::new(64 * MIB as u64);
+    let folder = bench.folder.path().join("mounted");
+    fs::create_dir(&folder).unwrap();
+    let mut fuse = Command::new("nbdfuse").arg(&folder).arg(bench.uri("web/vda")).spawn().unwrap();
+    let disk = folder.join("nbd");
+    while !disk.exists() {
+        if let Some(status) = fuse.try_wait().unwrap() {
+            println!("SKIPPED: nbdfuse cannot mount here: {status}");
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let disk = disk.to_str().unwrap();
+    run("mkfs.ext4", &["-q", "-F", disk]);
+    let file = bench.folder.path().join("file");
+    fs::write(&file, noise(9, 3 * MIB)).unwrap();
+    run("debugfs", &["-w", "-R", &format!("write {} inside", file.display()), disk]);
+    run("e2fsck", &["-f", "-n", disk]);
+    bench.store.server("web").unwrap().snapshot("made", "").unwrap();
+    run("mkfs.ext4", &["-q", "-F", disk]);
+    run("umount", &[folder.to_str().unwrap()]);
+    assert!(fuse.wait().unwrap().success());
+
+    let (out, back) = (bench.folder.path().join("out.raw"), bench.folder.path().join("back"));
+    fs::write(&out, b"").unwrap();
+    run("nbdcopy", &[&bench.uri("web/vda@made"), out.to_str().unwrap()]);
+    run("e2fsck", &["-f", "-n", out.to_str().unwrap()]);
+    run("debugfs", &["-R", &format!("dump inside {}", back.display()), out.to_str().unwrap()]);
+    assert!(fs::read(&back).unwrap() == noise(9, 3 * MIB));
+}
+
 /// A file system from elsewhere comes in whole, is frozen, changed, and found whole in both states.
 #[test]
 fn ext4_survives_the_way_in_and_out() {

@@ -16,6 +16,9 @@ pub(crate) struct Replies {
 /// More memory than this is given back once it was used (bytes).
 const KEEP_BYTES: usize = (1 << 20) + 4096;
 
+/// Up to here memory grows by doubling (bytes).
+const DOUBLE_BYTES: usize = 256 << 10;
+
 impl Replies {
     /// What is to be sent.
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -48,7 +51,10 @@ impl Replies {
         let start = self.filled + head.len();
         let end = start + len;
         if self.bytes.len() < end {
-            self.bytes.resize(end.next_power_of_two().min(end + KEEP_BYTES), 0);
+            // Small ones grow by doubling, large ones to what they need: a thread's share of memory is a promise.
+            let len = if end <= DOUBLE_BYTES { end.next_power_of_two() } else { end.next_multiple_of(4096) };
+            self.bytes.reserve_exact(len - self.bytes.len());
+            self.bytes.resize(len, 0);
         }
         self.bytes[self.filled..start].copy_from_slice(head);
         self.filled = end;

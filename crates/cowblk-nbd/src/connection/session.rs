@@ -37,6 +37,8 @@ const READ_TIME: Duration = Duration::from_micros(60);
 const SLOW: u32 = 8;
 /// A longer payload than this is not even passed over (bytes).
 const SKIP_BYTES_MAX: u64 = 64 << 20;
+/// Threads that wait to lead beyond this number end.
+const SPARE_THREADS_MAX: usize = 3;
 /// Bytes of stack of a thread.
 const STACK_BYTES: usize = 256 << 10;
 
@@ -139,6 +141,10 @@ impl Session {
             self.call_a_follower();
             if let Err(error) = self.follow(work, &mut replies) {
                 self.end(&format!("the client cannot be reached: {error}"));
+                return;
+            }
+            // There are enough hands free: this one's thread and memory are given back.
+            if self.waiting.load(Ordering::Acquire) >= SPARE_THREADS_MAX {
                 return;
             }
         }
