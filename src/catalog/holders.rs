@@ -103,9 +103,12 @@ impl Catalog {
         }
     }
 
-    /// Notes a count that was made.
+    /// Notes a count. One of the same point that is under way began before, and is void.
     pub(crate) fn set_count(&mut self, point: Child, count: u64) {
         self.uncounted.remove(&point);
+        if self.counting == Some(point) {
+            self.counting = None;
+        }
         match point {
             Child::Version(id) => {
                 if let Some(version) = self.versions.get_mut(&id) {
@@ -184,5 +187,23 @@ impl Catalog {
                 None => self.counting = None,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A clone that is made while its version is being counted holds all of it: what was counted before is void.
+    #[test]
+    fn a_count_that_is_known_meanwhile_ends_the_one_under_way() {
+        let mut catalog = Catalog::default();
+        let (version, other) = (Child::Version(VersionId(3)), Child::Head(DiskId(4)));
+        catalog.uncounted.insert(version);
+        catalog.counting = Some(version);
+        catalog.set_count(other, 7);
+        assert_eq!(catalog.counting, Some(version), "another point's count changes nothing");
+        catalog.set_count(version, 0);
+        assert_eq!((catalog.counting, catalog.uncounted.len()), (None, 0));
     }
 }
