@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
 
 use cowblk::device::MemoryDevice;
-use cowblk::{Disk, ErrorKind, Options, Server, Store, check_device};
+use cowblk::{Disk, ErrorKind, Options, Server, Store, check_device, recount_sizes};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
@@ -211,4 +211,19 @@ fn the_background_thread_collects_and_settles_unasked() {
     in_the_end(|| scene.store.status().reclaimable_versions == 0, "collected a deleted snapshot");
     scene.write(1, 3);
     in_the_end(|| scene.store.status().dirty_bytes == 0, "wrote a checkpoint");
+}
+
+/// A checkpoint may know what a disk shares while the store still counts it. What is known on the medium is forgotten there, too.
+#[test]
+fn a_size_that_only_the_medium_knows_is_forgotten_with_its_snapshot() {
+    let scene = Scene::new(options(), 20);
+    (0..20).for_each(|block| scene.write(block, 1));
+    let first = scene.server.snapshot("first", "").unwrap();
+    scene.store.delete_snapshot(first.id()).unwrap(); // from here on the disk is to be counted
+    let second = scene.server.snapshot("second", "").unwrap();
+    scene.store.checkpoint().unwrap(); // the disk shares everything with it
+    scene.store.delete_snapshot(second.id()).unwrap();
+    scene.store.checkpoint().unwrap();
+    let sizes = recount_sizes(&*scene.device).unwrap();
+    assert!(sizes.is_clean(), "{:?}", sizes.findings);
 }

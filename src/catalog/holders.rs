@@ -86,16 +86,21 @@ impl Catalog {
         }
     }
 
+    /// The record is written anew even where nothing is forgotten here: the last checkpoint may know a count that came too
+    /// late for the catalog in memory.
     fn forget_one(&mut self, point: Child) {
-        let had_one = match point {
-            Child::Version(id) => self.versions.get_mut(&id).and_then(|version| version.exclusive.take()),
-            Child::Head(id) => self.disks.get_mut(&id).and_then(|disk| disk.shared.take()),
+        let key = match point {
+            Child::Version(id) => self.versions.get_mut(&id).map(|version| {
+                version.exclusive = None;
+                CatalogKey::Version(id)
+            }),
+            Child::Head(id) => self.disks.get_mut(&id).map(|disk| {
+                disk.shared = None;
+                CatalogKey::Disk(id)
+            }),
         };
-        if had_one.is_some() {
-            self.touch(match point {
-                Child::Version(id) => CatalogKey::Version(id),
-                Child::Head(id) => CatalogKey::Disk(id),
-            });
+        if let Some(key) = key {
+            self.touch(key);
         }
         self.uncounted.insert(point);
         if self.counting == Some(point) {
