@@ -165,6 +165,40 @@ fn a_deleted_snapshot_with_two_children_holds_only_what_they_do() {
     (0..40).for_each(|nth| scene.assert_holds(nth * 300, 3));
 }
 
+/// Two deleted snapshots, one below the other, each kept for the sake of its children: what the upper one wrote and only the
+/// lower one inherited is held by nobody, whichever of them was deleted first.
+#[test]
+fn what_only_deleted_snapshots_hold_is_free_however_many_of_them_do() {
+    for upper_first in [false, true] {
+        let scene = Scene::new(options(), 1 << 16);
+        let overwrite = |byte| (0..40).for_each(|nth| scene.write(nth * 300, byte));
+        overwrite(1);
+        let upper = scene.server.snapshot("upper", "").unwrap().id();
+        overwrite(2);
+        scene.server.snapshot("beside", "").unwrap();
+        scene.server.restore(upper).unwrap();
+        scene.write(50, 5);
+        let lower = scene.server.snapshot("lower", "").unwrap().id();
+        overwrite(3);
+        scene.server.snapshot("below", "").unwrap();
+        scene.server.restore(lower).unwrap();
+        overwrite(4);
+        scene.store.collect().unwrap();
+        let said = scene.store.would_free(&[upper, lower]).unwrap().data_bytes / BLOCK;
+        assert_eq!(said, 40);
+        let before = check_device(&*scene.device).unwrap().data_blocks_mapped;
+        let (first, then) = if upper_first { (upper, lower) } else { (lower, upper) };
+        for id in [first, then] {
+            scene.store.delete_snapshot(id).unwrap();
+            scene.store.collect().unwrap();
+            scene.assert_clean();
+        }
+        assert_eq!(scene.store.status().reclaimable_versions, 2, "each has two children");
+        assert_eq!(before - check_device(&*scene.device).unwrap().data_blocks_mapped, said);
+        (0..40).for_each(|nth| scene.assert_holds(nth * 300, 4));
+    }
+}
+
 /// A map that is as long as its tree reaches is cut off at once, and collected from a note in the catalog.
 #[test]
 fn a_map_that_was_discarded_whole_is_given_back_once_after_a_crash_too() {

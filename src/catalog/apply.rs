@@ -223,6 +223,7 @@ impl Catalog {
             }
             self.uncounted.remove(&Child::Version(version));
             self.lineage.queue.insert(version);
+            self.trim_below(version);
             self.touch(CatalogKey::Version(version));
         }
         let hidden = record.versions.iter().copied().map(Child::Version).collect();

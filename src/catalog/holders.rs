@@ -62,7 +62,8 @@ impl Catalog {
         next
     }
 
-    fn is_hidden(&self, id: VersionId) -> bool {
+    /// Whether a version was deleted, and waits for the collector or for its children.
+    pub(crate) fn is_hidden(&self, id: VersionId) -> bool {
         self.versions.get(&id).is_some_and(|version| version.snapshot.is_none())
     }
 

@@ -97,6 +97,28 @@ impl Catalog {
         }
     }
 
+    /// A version that was trimmed let go of references: a deleted one above it may have held them only for it.
+    pub(crate) fn trim_above(&mut self, id: VersionId) {
+        if let Some(parent) = self.versions.get(&id).and_then(|version| version.parent) {
+            self.trim_again(parent);
+        }
+    }
+
+    /// A version was deleted. The deleted ones right below it may hold what it alone held besides.
+    pub(crate) fn trim_below(&mut self, id: VersionId) {
+        let mut ways = vec![id];
+        while let Some(at) = ways.pop() {
+            for child in self.lineage.children(at) {
+                if let Child::Version(child) = child
+                    && self.is_hidden(child)
+                {
+                    self.trim_again(child);
+                    ways.push(child);
+                }
+            }
+        }
+    }
+
     /// Takes a walked version out of the lineage: its children descend from its parent now.
     /// Returns the heads among them.
     pub(crate) fn splice_out(&mut self, victim: VersionId) -> Vec<DiskId> {

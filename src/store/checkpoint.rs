@@ -209,7 +209,8 @@ fn freeze_version(
 ) -> Option<Unit> {
     let version = state.catalog.versions.get(&id)?;
     let (parent, birth) = (version.parent, version.birth);
-    let is_abandoned = version.snapshot.is_none() && state.catalog.lineage.child_count(id) == 0;
+    let is_hidden = version.snapshot.is_none();
+    let is_abandoned = is_hidden && state.catalog.lineage.child_count(id) == 0;
     let own = state.unsettled.get_mut(&id)?;
     let base = own.foundation.root().expect("the checkpoint before this one is published");
     let empty = DeltaTree::new(own.delta.height(), state.fanout_bits);
@@ -217,7 +218,8 @@ fn freeze_version(
     settling.push((Target::Version(id), below.clone()));
     let view = std::mem::replace(own, View { foundation: below, delta: empty });
     let whose = (Target::Version(id), parent, birth);
-    if is_abandoned {
+    if is_abandoned || is_hidden {
+        // Nobody counted on what it held.
         return Some(Unit { is_abandoned, ..unit_alone(state, whose, (view, base)) });
     }
     Some(unit(state, whose, (view, base), disturbed))

@@ -7,6 +7,7 @@ use super::engine::Engine;
 use super::sizes::settled_root;
 use super::state::State;
 use super::statistics::Counters;
+use crate::catalog::Child;
 use crate::commit::Checkpointer;
 use crate::error::Result;
 use crate::extent::{Footprint, Limit, Reaped, Reaper, Victim};
@@ -101,8 +102,9 @@ impl Engine {
         let mut reaped = walk.walk(victim, children)?;
         self.drop_all(&mut reaped);
         let state = &mut *self.state.write();
-        if keeps {
+        if keeps && !reaped.unheld.is_empty() {
             self.clear_from(state, collection.victim, &reaped.unheld);
+            state.catalog.trim_above(collection.victim);
         }
         match (reaped.next, collection.mode) {
             (Some(cursor), _) => {
@@ -126,9 +128,6 @@ impl Engine {
     /// Clears references from a version that stays. The next checkpoint settles that, and drops them.
     fn clear_from(&self, state: &mut State, victim: VersionId, unheld: &[DiskBlock]) {
         let Some(version) = state.catalog.versions.get(&victim) else { return };
-        if unheld.is_empty() {
-            return;
-        }
         let mut view = state.view_of(version);
         let mut footprint = Footprint::default();
         for &block in unheld {
@@ -148,11 +147,16 @@ fn next_job(state: &mut State) -> Option<Job> {
     let collection = state.catalog.collection.or_else(|| begin(state))?;
     state.catalog.collection = Some(collection);
     let version = state.catalog.versions.get(&collection.victim)?;
+    // What a version that stays inherited from deleted ones is cleared from it, too: those could not let go of it otherwise.
+    let above = match collection.mode {
+        CollectionMode::Trim => state.catalog.nearest_shown(version.parent),
+        CollectionMode::Drop | CollectionMode::Merge => version.parent,
+    };
     let victim = Victim {
         reference: version.root.reference,
         height: version.root.height,
         first: DiskBlock(0),
-        limit: Limit::uniform(state.catalog.epoch_of(version.parent)),
+        limit: Limit::uniform(state.catalog.epoch_of(above)),
     };
     let children = state.catalog.lineage.children(collection.victim);
     let children = children.into_iter().filter_map(|child| settled_root(state, child)).collect();
@@ -167,11 +171,21 @@ fn begin(state: &State) -> Option<Collection> {
             1 => CollectionMode::Merge,
             _ => CollectionMode::Trim,
         };
-        let is_ready = !state.unsettled.contains_key(&victim);
+        let is_ready = !state.unsettled.contains_key(&victim) && !waits_below(state, victim, mode);
         (is_ready && !(mode == CollectionMode::Trim && version.trimmed)).then_some(Collection {
             victim,
             mode,
             cursor: DiskBlock(0),
         })
     })
+}
+
+/// Whether a version is to be trimmed, and something was cleared from a deleted one below it that is not settled yet.
+fn waits_below(state: &State, victim: VersionId, mode: CollectionMode) -> bool {
+    let below = || state.catalog.lineage.children(victim).into_iter();
+    mode == CollectionMode::Trim
+        && below().any(|child| match child {
+            Child::Version(id) => state.catalog.is_hidden(id) && state.unsettled.contains_key(&id),
+            Child::Head(_) => false,
+        })
 }
