@@ -261,3 +261,21 @@ fn a_size_that_only_the_medium_knows_is_forgotten_with_its_snapshot() {
     let sizes = recount_sizes(&*scene.device).unwrap();
     assert!(sizes.is_clean(), "{:?}", sizes.findings);
 }
+
+/// A disk that grew has a higher tree than its snapshot. Nothing is left in it where the snapshot's tree reaches.
+#[test]
+fn a_snapshot_is_counted_beside_a_higher_tree_that_is_empty_there() {
+    let scene = Scene::new(options(), 200);
+    scene.write(3, 1);
+    let snapshot = scene.server.snapshot("s", "").unwrap();
+    scene.disk.resize(70_000 * BLOCK).unwrap();
+    scene.write(69_000, 2);
+    scene.disk.discard(0, 200 * BLOCK).unwrap();
+    scene.store.checkpoint().unwrap();
+    let said = scene.store.would_free(&[snapshot.id()]).unwrap();
+    assert_eq!(said.data_bytes, BLOCK);
+    let beside = scene.server.snapshot("t", "").unwrap();
+    scene.store.delete_snapshot(beside.id()).unwrap(); // from here on it is to be counted
+    scene.store.collect().unwrap();
+    assert_eq!(snapshot.exclusive_bytes(), Some(BLOCK));
+}

@@ -14,7 +14,7 @@ mod format;
 
 use cowblk::device::Device;
 use cowblk::device::sim::{SimDevice, Survival};
-use cowblk::{ErrorKind, RepairOptions, RepairReport, Store, check_device, repair_device};
+use cowblk::{ErrorKind, LostRange, RepairOptions, RepairReport, Store, check_device, repair_device};
 use format::{Image, Kind};
 use model::{Dice, Model, Shape, Story, Verb, damage_of, observe};
 use std::collections::BTreeMap;
@@ -64,8 +64,8 @@ fn assert_clean(device: &SimDevice, what: &str) {
     assert!(report.is_clean(), "{what}: {:#?}", report.findings);
 }
 
-/// What is shown, is right, and reads fail only where the report names a loss at all. It does not compare the ranges that fail with
-/// those that are named; and after the loss of catalog pages it looks only at what is still shown, if all of that can be read.
+/// What is shown, is right, and reads fail only where the report names a loss at all ([`assert_lost_exactly`] says where). After
+/// the loss of catalog pages it looks only at what is still shown, if all of that can be read.
 fn assert_right(store: &Store, story: &Story, report: &RepairReport, is_catalog: bool, what: &str) {
     if is_catalog {
         let Ok(seen) = observe(store) else { return };
@@ -87,6 +87,59 @@ fn assert_right(store: &Store, story: &Story, report: &RepairReport, is_catalog:
         }
         Err(difference) => panic!("{what}: wrong data\n    {difference}\n{report:#?}"),
     }
+}
+
+/// A disk or a snapshot's disk: names as the report gives them, its size, and how to read it.
+type Reader = (String, String, Option<String>, u64, Box<dyn Fn(&mut [u8], u64) -> cowblk::Result<()>>);
+
+fn readers(store: &Store) -> Vec<Reader> {
+    let mut readers: Vec<Reader> = Vec::new();
+    for server in store.servers() {
+        for disk in server.disks() {
+            let (name, size) = (disk.name(), disk.size_bytes());
+            readers.push((server.name(), name, None, size, Box::new(move |buf, at| disk.read_at(buf, at))));
+        }
+        for snapshot in server.snapshots().into_iter().chain(server.before_restore()) {
+            for disk in snapshot.disks() {
+                let (name, size, shown) = (disk.name(), disk.size_bytes(), Some(snapshot.name()));
+                let read = Box::new(move |buf: &mut [u8], at| disk.read_at(buf, at));
+                readers.push((server.name(), name, shown, size, read));
+            }
+        }
+    }
+    readers
+}
+
+/// What the report calls lost is an error to read, and nothing else is: looked at both ends of each lost range, in its midst,
+/// right beside it, and at random.
+fn assert_lost_exactly(store: &Store, report: &RepairReport, dice: &mut Dice, what: &str) {
+    let mut looked = 0;
+    for (server, disk, snapshot, size, read) in readers(store) {
+        let is_its = |lost: &&LostRange| {
+            (&lost.server, &lost.disk, &lost.snapshot) == (&server, &disk, &snapshot) && lost.len > 0
+        };
+        let ranges: Vec<_> = report.lost.iter().filter(is_its).map(|lost| (lost.offset, lost.len)).collect();
+        looked += ranges.len();
+        let blocks = size.div_ceil(4096);
+        let around = ranges.iter().flat_map(|(start, len)| {
+            let (first, last) = (start / 4096, (start + len - 1) / 4096);
+            [first.saturating_sub(1), first, first.midpoint(last), last, last + 1]
+        });
+        let at_random: Vec<u64> = (0..20).map(|_| dice.below(blocks)).collect();
+        for block in around.chain(at_random).filter(|block| *block < blocks) {
+            let at = block * 4096;
+            let mut buf = vec![0; (size - at).min(4096) as usize];
+            let is_lost = ranges.iter().any(|(start, len)| (*start..start + len).contains(&at));
+            let kind = read(&mut buf, at).map_err(|error| error.kind()).err();
+            let expected = is_lost.then_some(ErrorKind::Corrupt);
+            assert_eq!(kind, expected, "{what}: {server}/{disk}@{snapshot:?} block {block}: {report:#?}");
+        }
+    }
+    assert_eq!(
+        looked,
+        report.lost.len(),
+        "{what}: each lost range is one of a disk that is shown: {report:#?}"
+    );
 }
 
 /// Whoever owns what, it is dropped once: an emptied store uses what a new one does.
@@ -145,6 +198,7 @@ fn treat(image: &[u8], story: &Story, is_catalog: bool, dice: &mut Dice, what: &
         observe(&store).unwrap_or_else(|error| panic!("{what}: {error}"));
     } else {
         assert_right(&store, story, &report, is_catalog, what);
+        assert_lost_exactly(&store, &report, dice, what);
     }
     assert_goes_on(store, &device, dice, what);
     report
@@ -193,6 +247,58 @@ fn every_block_of_metadata_can_be_lost() {
     let all: u64 = cases.values().map(|(count, _)| count).sum();
     assert!(full * 4 < all, "{full} of {all} stores have no free block for a repair");
     println!("damaged blocks by kind, and how many of them cost data: {cases:?}; {full} in stores too full");
+}
+
+/// A catalog of several pages: each of them lost costs the records in it, and the rest reads as before.
+#[test]
+fn a_lost_page_of_a_large_catalog_costs_its_records_and_no_others() {
+    const SERVERS: u64 = 100;
+    let device = SimDevice::new(0, 1);
+    let store = Store::create_on(Arc::new(device.clone()), SHAPE.options()).unwrap();
+    for nth in 0..SERVERS {
+        let server = store.create_server(&format!("server-{nth:03}")).unwrap();
+        let disk = server.create_disk("vda", 1 << 20).unwrap();
+        disk.write_at(&[nth as u8 + 1; 4096], nth * 4096).unwrap();
+        server
+            .snapshot("first", "A description that takes some room in the catalog, as those of people do")
+            .unwrap();
+        disk.write_at(&[nth as u8 + 101; 4096], nth * 4096).unwrap();
+    }
+    store.close().unwrap();
+    let bytes = device.image();
+    let parts = Image::new(bytes.clone());
+    let pages = parts.blocks(Kind::CatalogPage);
+    assert!(pages.len() > 4, "{} pages", pages.len());
+    let mut shown = 0;
+    for &page in &pages {
+        let what = format!("catalog page at block {page}");
+        let mut image = bytes.clone();
+        image[page * BLOCK_BYTES + 9] ^= 4;
+        let device = SimDevice::from_image(&image, 1);
+        let report = repaired(&device, false);
+        assert_clean(&device, &what);
+        let store = Store::open_on(Arc::new(device.clone()), SHAPE.options()).unwrap();
+        let mut whole = 0;
+        for server in store.servers() {
+            let Ok(nth) = server.name().trim_start_matches("server-").parse::<u64>() else { continue };
+            let expect = |read: cowblk::Result<()>, buf: [u8; 4096], byte: u64| {
+                read.unwrap_or_else(|error| panic!("{what}: {error}"));
+                assert!(buf == [byte as u8; 4096], "{what}: server {nth} holds {}", buf[0]);
+            };
+            let mut buf = [0; 4096];
+            let Ok(disk) = server.disk("vda") else { continue };
+            expect(disk.read_at(&mut buf, nth * 4096), buf, nth + 101);
+            let Some(snapshot) = server.snapshots().pop() else { continue };
+            let Ok(disk) = snapshot.disk("vda") else { continue };
+            expect(disk.read_at(&mut buf, nth * 4096), buf, nth + 1);
+            whole += 1;
+        }
+        assert!(whole < SERVERS && !report.lost_records.is_empty(), "{what}: {whole} whole, {report:#?}");
+        shown += whole;
+        assert_goes_on(store, &device, &mut Dice::new(page as u64), &what);
+    }
+    println!("{shown} of {} servers whole, over {} lost pages", SERVERS * pages.len() as u64, pages.len());
+    assert!(shown * 2 > SERVERS * pages.len() as u64, "{shown} servers are whole");
 }
 
 #[test]

@@ -159,7 +159,9 @@ impl Catalog {
             let held = |id: &VersionId| {
                 self.versions.get(id).is_some_and(|version| version.snapshot == Some(snapshot.id))
             };
-            if !self.servers.contains_key(&snapshot.server) || !snapshot.versions.iter().all(held) {
+            let disks = snapshot.versions.iter().filter_map(|id| Some(self.versions.get(id)?.disk));
+            let fits = self.servers.contains_key(&snapshot.server) && self.can_hold(snapshot.server, disks);
+            if !fits || !snapshot.versions.iter().all(held) {
                 return wrong(format!("snapshot {}", snapshot.id));
             }
         }

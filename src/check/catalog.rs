@@ -205,6 +205,7 @@ impl Verifier<'_> {
         self.require_whole(server_known, || {
             format!("{name} belongs to server {}, which is not there", snapshot.server)
         });
+        self.disks_of(snapshot, &name);
         let mut listed = BTreeSet::new();
         for id in &snapshot.versions {
             self.require(listed.insert(*id), || format!("{name} lists version {id} twice"));
@@ -216,6 +217,20 @@ impl Verifier<'_> {
                     format!("{name} lists version {id}, which is shown by {:?}", version.snapshot)
                 }),
             }
+        }
+    }
+
+    /// A restore puts each version of a snapshot in the place of its disk.
+    fn disks_of(&mut self, snapshot: &SnapshotRecord, name: &str) {
+        let records = self.records;
+        let mut disks = BTreeSet::new();
+        for version in snapshot.versions.iter().filter_map(|id| records.versions.get(id)) {
+            let id = version.disk;
+            self.require(disks.insert(id), || format!("{name} holds disk {id} twice"));
+            let owner = records.disks.get(&id).map(|disk| disk.server);
+            let is_elsewhere =
+                owner.is_some_and(|id| id != snapshot.server && records.servers.contains_key(&id));
+            self.require(!is_elsewhere, || format!("{name} holds disk {id}, which another server has"));
         }
     }
 

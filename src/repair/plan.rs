@@ -165,7 +165,7 @@ fn save(
     let trees = trees(found, start.geometry.block_size());
     let mut saver = Saver::new(medium, &trees, found, space, zero_lost);
     let roots = (0..trees.len()).map(|nth| saver.save(nth)).collect::<Result<Vec<_>>>()?;
-    let losses = std::mem::take(&mut saver.losses);
+    let losses = saver.take_losses();
     for (tree, root) in trees.iter().zip(roots) {
         records::set_root(found, tree.owner, root);
     }

@@ -19,6 +19,7 @@ use crate::format::{Reference, Root, node_from_bytes, node_to_bytes, seal};
 use crate::limits::MAP_HEIGHT_MAX;
 use crate::units::{BlockNo, DiskId, Epoch, VersionId, index};
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// References to one block, at most: fewer than a refcount holds.
 const REFERENCES_PER_GRAVE_MAX: u64 = 60_000;
@@ -56,6 +57,15 @@ pub(super) struct Loss {
 struct Saved {
     reference: Reference,
     mapped: u64,
+}
+
+/// What became of a node, and what it lost.
+struct Done {
+    reference: Reference,
+    level: u32,
+    first: u64,
+    saved: Saved,
+    lost: Range<usize>,
 }
 
 /// All trees that records lead to, those that the collector is at work on last.
@@ -121,10 +131,11 @@ pub(super) struct Saver<'a> {
     epochs: HashMap<VersionId, Epoch>,
     pub(super) space: &'a mut Space,
     /// What became of each node, for each lineage that holds it.
-    done: HashMap<(u64, BlockNo), (Reference, u32, u64, Saved)>,
+    done: HashMap<(u64, BlockNo), Done>,
     /// Nodes that stay where they are, and whose.
     kept: HashMap<BlockNo, u64>,
-    pub(super) losses: Vec<Loss>,
+    /// What was lost, whoever may read it.
+    losses: Vec<Loss>,
     /// What is lost reads as zeros.
     zero_lost: bool,
     /// A block that lost references point at, and how many more may.
@@ -170,10 +181,14 @@ impl<'a> Saver<'a> {
     }
 
     fn lose(&mut self, tree: usize, first: u64, end: u64) {
-        let end = end.min(self.trees[tree].seen_blocks);
-        if first < end {
-            self.losses.push(Loss { tree, first, end });
-        }
+        self.losses.push(Loss { tree, first, end });
+    }
+
+    /// What was lost that somebody may read.
+    pub(super) fn take_losses(&mut self) -> Vec<Loss> {
+        let losses = std::mem::take(&mut self.losses).into_iter();
+        let seen = losses.map(|loss| Loss { end: loss.end.min(self.trees[loss.tree].seen_blocks), ..loss });
+        seen.filter(|loss| loss.first < loss.end).collect()
     }
 
     fn subtree(&mut self, nth: usize, reference: Reference, (level, first): (u32, u64)) -> Result<Saved> {
@@ -198,39 +213,24 @@ impl<'a> Saver<'a> {
             };
         }
         let key = (tree.lineage, reference.block());
-        if let Some((known, known_level, known_first, saved)) = self.done.get(&key) {
-            if (*known, *known_level, *known_first) == (reference, level, first) {
-                let saved = *saved;
-                self.lose_again(nth, (first, end));
+        if let Some(done) = self.done.get(&key) {
+            if (done.reference, done.level, done.first) == (reference, level, first) {
+                let saved = done.saved;
+                for at in done.lost.clone() {
+                    self.losses.push(Loss { tree: nth, ..self.losses[at] });
+                }
                 return Ok(saved);
             }
             return self.unknown(nth, reference.birth(), (level, first));
         }
+        let before = self.losses.len();
         let bytes = if is_data { self.medium.sealed(reference.block(), reference.crc()).ok() } else { None };
         let saved = match bytes {
             Some(bytes) => self.node(nth, reference, (level, first), &node_from_bytes(&bytes))?,
             None => self.lost_node(nth, reference, (level, first))?,
         };
-        self.done.insert(key, (reference, level, first, saved));
+        self.done.insert(key, Done { reference, level, first, saved, lost: before..self.losses.len() });
         Ok(saved)
-    }
-
-    /// What a tree lost by way of a node that another one, which shares it, lost already.
-    fn lose_again(&mut self, nth: usize, (first, end): (u64, u64)) {
-        let lineage = self.trees[nth].lineage;
-        let inside = |loss: &Loss| {
-            self.trees[loss.tree].lineage == lineage
-                && loss.tree != nth
-                && first <= loss.first
-                && loss.end <= end
-        };
-        let mut again: Vec<_> =
-            self.losses.iter().filter(|loss| inside(loss)).map(|loss| (loss.first, loss.end)).collect();
-        again.sort_unstable();
-        again.dedup();
-        for (first, end) in again {
-            self.lose(nth, first, end);
-        }
     }
 
     fn node(
@@ -345,7 +345,9 @@ impl<'a> Saver<'a> {
 
     /// A subtree of which nothing is known: unreadable as far as somebody may read it.
     fn unknown(&mut self, nth: usize, birth: Epoch, (level, first): (u32, u64)) -> Result<Saved> {
-        let seen = self.trees[nth].seen_blocks;
+        // Whoever shares the node may read further than this tree does.
+        let its = self.trees.iter().filter(|tree| tree.lineage == self.trees[nth].lineage);
+        let seen = its.map(|tree| tree.seen_blocks).max().unwrap_or(0);
         self.lose(nth, first, first.saturating_add(self.span(level)));
         if self.zero_lost { Ok(Saved::default()) } else { self.bury(seen, birth, (level, first)) }
     }
