@@ -147,6 +147,10 @@ impl LoopDevice {
 
 impl Drop for LoopDevice {
     fn drop(&mut self) {
+        // What it refuses, it would still refuse to whoever gets it next.
+        let _ = ["blockdev", "/sbin/blockdev"]
+            .iter()
+            .find_map(|program| run(program, &["--setrw", text(&self.path)]));
         let detached = ["losetup", "/sbin/losetup"]
             .iter()
             .find_map(|losetup| run(losetup, &["--detach", text(&self.path)]));
