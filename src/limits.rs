@@ -53,3 +53,7 @@ pub(crate) const RECORD_BYTES_MAX: usize = 3 << 10;
 pub(crate) const TRIMMED_CHILDREN_MAX: usize = 64;
 /// Blocks that one collector step looks at.
 pub(crate) const COLLECT_STEP_BLOCKS: u64 = 64 << 10;
+/// Blocks that one collector step looks at while others are at work.
+pub(crate) const COLLECT_STEP_BLOCKS_BUSY: u64 = 4 << 10;
+/// References that the collector drops before it lets a checkpoint make them free.
+pub(crate) const DROPS_PER_CHECKPOINT: usize = 1 << 20;

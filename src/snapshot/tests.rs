@@ -1,6 +1,7 @@
 //! Tests of what deleting leaves: the collector step by step, with changes, checkpoints and crashes between its steps.
 
 use crate::device::MemoryDevice;
+use crate::limits::COLLECT_STEP_BLOCKS;
 use crate::{Options, Server, Store, check_device};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -85,7 +86,7 @@ impl Scene {
     fn collect_by_steps(&mut self) -> u64 {
         let mut steps = 0;
         self.store.checkpoint().unwrap();
-        while self.store.shared.collect_step().unwrap() {
+        while self.store.shared.collect_step(COLLECT_STEP_BLOCKS).unwrap() {
             steps += 1;
             self.change_one_in(20);
             self.store.checkpoint().unwrap();
@@ -179,7 +180,10 @@ fn a_whole_map_is_dropped_step_by_step() {
             scene.change_one_in(2);
             scene.store.checkpoint().unwrap();
             scene.store.delete_snapshot(snapshot).unwrap();
-            assert!(scene.store.shared.collect_step().unwrap(), "a merge that is not at its end");
+            assert!(
+                scene.store.shared.collect_step(COLLECT_STEP_BLOCKS).unwrap(),
+                "a merge that is not at its end"
+            );
         }
         let disk = scene.server.disk("vda").unwrap();
         disk.discard(0, disk.size_bytes()).unwrap();

@@ -224,20 +224,24 @@ impl Allocator {
         self.frozen.iter().collect()
     }
 
-    /// The checkpoint under way is durable. `parked` are the blocks that it dropped.
-    pub(crate) fn publish(&mut self, groups: Vec<(u64, Group)>, parked: &[BlockRun]) {
-        self.frozen = RunSet::default();
-        for (number, group) in groups {
-            self.groups[index(number)] = group;
-        }
-        for &run in parked {
+    /// The checkpoint under way, which is durable, dropped these blocks: nobody is to have them until they are unparked.
+    pub(crate) fn park(&mut self, runs: &[BlockRun]) {
+        for &run in runs {
             self.parked.insert(run);
         }
     }
 
+    /// The checkpoint under way is durable, and all that it dropped is parked.
+    pub(crate) fn publish(&mut self, groups: Vec<(u64, Group)>) {
+        self.frozen = RunSet::default();
+        for (number, group) in groups {
+            self.groups[index(number)] = group;
+        }
+    }
+
     /// The gate has let these blocks go.
-    pub(crate) fn unpark(&mut self, runs: Vec<BlockRun>) {
-        for run in runs {
+    pub(crate) fn unpark(&mut self, runs: &[BlockRun]) {
+        for &run in runs {
             self.parked.remove(run);
             self.set_free(run);
         }
@@ -312,7 +316,7 @@ mod tests {
         for held in [taken, frozen, parked] {
             assert_eq!(all.within(held).count(), 0, "{held:?} was given away");
         }
-        allocator.unpark(vec![parked]);
+        allocator.unpark(&[parked]);
         assert_eq!(take_all(&mut allocator).iter().collect::<Vec<_>>(), [parked]);
     }
 

@@ -11,6 +11,9 @@ use crate::space::Direction;
 use crate::units::BlockRun;
 use std::sync::atomic::Ordering;
 
+/// Runs of freed blocks that the allocator hears of at a time: writers wait for its lock.
+pub(super) const RUNS_PER_LOCK: usize = 1024;
+
 /// What blocks are wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -108,9 +111,8 @@ impl Engine {
 
     /// Frees parked blocks whose readers have left.
     pub(super) fn release_parked(&self) {
-        let released = self.gate.release();
-        if !released.is_empty() {
-            self.with_allocator(|allocator| allocator.unpark(released));
+        for runs in self.gate.release().chunks(RUNS_PER_LOCK) {
+            self.with_allocator(|allocator| allocator.unpark(runs));
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Floor 5.
 
-use super::blocks::MetadataSpace;
+use super::blocks::{MetadataSpace, RUNS_PER_LOCK};
 use super::engine::Engine;
 use super::head::Head;
 use super::state::State;
@@ -167,7 +167,10 @@ impl Engine {
         self.dirty_nodes.fetch_sub(footprint.nodes, Ordering::Relaxed);
         self.dirty_bytes.fetch_sub(footprint.bytes, Ordering::Relaxed);
         self.frozen_records.store(0, Ordering::Relaxed);
-        self.with_allocator(|allocator| allocator.publish(committed.groups, &committed.parked));
+        for runs in committed.parked.chunks(RUNS_PER_LOCK) {
+            self.with_allocator(|allocator| allocator.park(runs));
+        }
+        self.with_allocator(|allocator| allocator.publish(committed.groups));
         self.gate.park(committed.parked);
     }
 }

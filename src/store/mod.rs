@@ -31,6 +31,7 @@ mod maintenance;
 mod notices;
 mod open;
 mod options;
+mod pace;
 mod read;
 mod replay;
 mod server;

@@ -18,6 +18,7 @@ pub struct Options {
     pub(crate) cache_bytes: u64,
     pub(crate) dirty_bytes: u64,
     pub(crate) background: bool,
+    pub(crate) collect_rate: Option<u64>,
     pub(crate) overwrite: bool,
     pub(crate) keep_replaced: Option<u64>,
     pub(crate) keep_replaced_when_full: bool,
@@ -35,6 +36,7 @@ impl Default for Options {
             cache_bytes: 128 << 20,
             dirty_bytes: 128 << 20,
             background: true,
+            collect_rate: None,
             overwrite: false,
             keep_replaced: Some(7 * 24 * 60 * 60),
             keep_replaced_when_full: false,
@@ -94,6 +96,14 @@ impl Options {
     #[must_use]
     pub fn background(self, on: bool) -> Self {
         Self { background: on, ..self }
+    }
+
+    /// The background thread drops at most so many references to deleted blocks a second; `None` (the default) for as
+    /// many as it comes to beside reads, writes and flushes, to which it leaves three quarters of a processor. A write
+    /// that finds no space, and [`Store::collect`](crate::Store::collect), do not wait for that.
+    #[must_use]
+    pub fn collect_rate(self, blocks_per_second: Option<u64>) -> Self {
+        Self { collect_rate: blocks_per_second, ..self }
     }
 
     /// Whether creating a store may overwrite a file or block device that holds data. Off by default.

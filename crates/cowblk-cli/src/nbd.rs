@@ -55,6 +55,10 @@ pub(crate) struct Arguments {
     /// Seconds that a client may say nothing or take no replies [default: for ever]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     idle_time: Option<u64>,
+    /// Blocks of deleted content that the collector gives back in a second, at most [default: as many as it comes to
+    /// beside the clients]
+    #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..))]
+    collect_rate: Option<u64>,
     /// Do not log connections on standard error
     #[arg(long)]
     quiet: bool,
@@ -90,7 +94,11 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
         server.stop();
         Ok(())
     };
-    if arguments.read_only { session.read(serve) } else { session.write(serve) }
+    if arguments.read_only {
+        session.read(serve)
+    } else {
+        session.write_with(session.options().collect_rate(arguments.collect_rate), serve)
+    }
 }
 
 fn settings(arguments: &Arguments) -> Result<Settings, Failure> {
