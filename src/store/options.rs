@@ -2,6 +2,7 @@
 //!
 //! Floor 5.
 
+use crate::limits::CUT_BLOCKS_MIN;
 use std::time::UNIX_EPOCH;
 
 /// How a store is made and opened. The defaults suit a host with many disks.
@@ -19,6 +20,7 @@ pub struct Options {
     pub(crate) dirty_bytes: u64,
     pub(crate) background: bool,
     pub(crate) collect_rate: Option<u64>,
+    pub(crate) cut_blocks_min: u64,
     pub(crate) overwrite: bool,
     pub(crate) keep_replaced: Option<u64>,
     pub(crate) keep_replaced_when_full: bool,
@@ -37,6 +39,7 @@ impl Default for Options {
             dirty_bytes: 128 << 20,
             background: true,
             collect_rate: None,
+            cut_blocks_min: CUT_BLOCKS_MIN,
             overwrite: false,
             keep_replaced: Some(7 * 24 * 60 * 60),
             keep_replaced_when_full: false,
@@ -110,6 +113,13 @@ impl Options {
     #[must_use]
     pub fn overwrite(self, on: bool) -> Self {
         Self { overwrite: on, ..self }
+    }
+
+    /// For tests, whose disks are small: the fewest blocks of data in a subtree that a discard cuts off for the collector.
+    #[cfg(any(test, feature = "sim"))]
+    #[must_use]
+    pub fn cut_blocks_min(self, blocks: u64) -> Self {
+        Self { cut_blocks_min: blocks, ..self }
     }
 
     /// How many seconds the automatic snapshot of what a restore replaced is kept at most; a week by default, `None`
