@@ -227,3 +227,19 @@ fn a_size_that_only_the_medium_knows_is_forgotten_with_its_snapshot() {
     let sizes = recount_sizes(&*scene.device).unwrap();
     assert!(sizes.is_clean(), "{:?}", sizes.findings);
 }
+
+/// A neighbour whose map is higher, and holds nothing where the whole of the lower one lies. The count met a node that is none, and gave up.
+#[test]
+fn a_size_is_counted_beside_a_higher_map_that_begins_with_a_hole() {
+    let scene = Scene::new(options(), 1);
+    scene.write(0, 1);
+    let snapshot = scene.server.snapshot("low", "").unwrap();
+    let clone = snapshot.clone_server("clone").unwrap();
+    scene.disk.resize(600 * BLOCK).unwrap();
+    scene.disk.discard(0, BLOCK).unwrap();
+    scene.write(599, 2);
+    clone.disk("vda").unwrap().write_at(&[3; 4096], 0).unwrap();
+    scene.store.collect().unwrap();
+    assert_eq!(snapshot.exclusive_bytes(), Some(BLOCK));
+    scene.assert_clean();
+}
