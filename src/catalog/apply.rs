@@ -224,6 +224,7 @@ impl Catalog {
             self.uncounted.remove(&Child::Version(version));
             self.lineage.queue.insert(version);
             self.touch(CatalogKey::Version(version));
+            self.trim_children_again(version);
         }
         let hidden = record.versions.iter().copied().map(Child::Version).collect();
         self.remove(CatalogKey::Snapshot(id));

@@ -97,6 +97,36 @@ impl Catalog {
         }
     }
 
+    /// Whether a version descends from one that is deleted, and still holds references.
+    pub(crate) fn is_parent_hidden(&self, id: VersionId) -> bool {
+        let parent = self.versions.get(&id).and_then(|version| version.parent);
+        parent.and_then(|id| self.versions.get(&id)).is_some_and(|version| version.snapshot.is_none())
+    }
+
+    /// A hidden version was trimmed. One that it descends from may have held something for it alone.
+    pub(crate) fn note_trimmed(&mut self, id: VersionId) {
+        let Some(version) = self.versions.get_mut(&id) else { return };
+        version.trimmed = true;
+        let parent = version.parent;
+        self.touch(CatalogKey::Version(id));
+        if self.is_parent_hidden(id)
+            && let Some(parent) = parent
+        {
+            self.trim_again(parent);
+        }
+    }
+
+    /// A version was hidden: those of its children that were hidden before held what they inherited for it alone.
+    pub(super) fn trim_children_again(&mut self, id: VersionId) {
+        for child in self.lineage.children(id) {
+            if let Child::Version(child) = child
+                && self.lineage.queue.contains(&child)
+            {
+                self.trim_again(child);
+            }
+        }
+    }
+
     /// Takes a walked version out of the lineage: its children descend from its parent now.
     /// Returns the heads among them.
     pub(crate) fn splice_out(&mut self, victim: VersionId) -> Vec<DiskId> {

@@ -7,12 +7,13 @@ use super::engine::Engine;
 use super::sizes::settled_root;
 use super::state::State;
 use super::statistics::Counters;
+use crate::catalog::Child;
 use crate::commit::Checkpointer;
 use crate::error::Result;
 use crate::extent::{Footprint, Limit, Reaped, Reaper, Victim};
 use crate::format::{CatalogKey, CatalogRecord, Collection, CollectionMode, Garbage, Reference, Root};
 use crate::limits::{COLLECT_STEP_BLOCKS, DROPS_PER_CHECKPOINT};
-use crate::units::{DiskBlock, VersionId, wide};
+use crate::units::{DiskBlock, Epoch, VersionId, wide};
 use std::sync::atomic::Ordering;
 
 /// One piece of the collector's work.
@@ -115,10 +116,7 @@ impl Engine {
                 state.catalog.put(CatalogRecord::Collection(Collection { cursor, ..collection }));
             }
             (None, CollectionMode::Trim) => {
-                if let Some(version) = state.catalog.versions.get_mut(&collection.victim) {
-                    version.trimmed = true;
-                }
-                state.catalog.touch(CatalogKey::Version(collection.victim));
+                state.catalog.note_trimmed(collection.victim);
                 state.catalog.remove(CatalogKey::Collection);
             }
             (None, CollectionMode::Drop | CollectionMode::Merge) => {
@@ -154,11 +152,14 @@ fn next_job(state: &mut State) -> Option<Job> {
     let collection = state.catalog.collection.or_else(|| begin(state))?;
     state.catalog.collection = Some(collection);
     let version = state.catalog.versions.get(&collection.victim)?;
+    // What a version that stays has inherited from a hidden one is in nobody's way but that one's.
+    let is_deep = collection.mode == CollectionMode::Trim && state.catalog.is_parent_hidden(version.id);
+    let owned_after = if is_deep { Epoch(0) } else { state.catalog.epoch_of(version.parent) };
     let victim = Victim {
         reference: version.root.reference,
         height: version.root.height,
         first: DiskBlock(0),
-        limit: Limit::uniform(state.catalog.epoch_of(version.parent)),
+        limit: Limit::uniform(owned_after),
     };
     let children = state.catalog.lineage.children(collection.victim);
     let children = children.into_iter().filter_map(|child| settled_root(state, child)).collect();
@@ -173,7 +174,15 @@ fn begin(state: &State) -> Option<Collection> {
             1 => CollectionMode::Merge,
             _ => CollectionMode::Trim,
         };
-        let is_ready = !state.unsettled.contains_key(&victim);
+        // What was cleared from a deleted child is in its tree with the next checkpoint.
+        let is_being_cleared = |child: &Child| match child {
+            Child::Version(id) => {
+                state.catalog.lineage.queue.contains(id) && state.unsettled.contains_key(id)
+            }
+            Child::Head(_) => false,
+        };
+        let children = state.catalog.lineage.children(victim);
+        let is_ready = !state.unsettled.contains_key(&victim) && !children.iter().any(is_being_cleared);
         (is_ready && !(mode == CollectionMode::Trim && version.trimmed)).then_some(Collection {
             victim,
             mode,
