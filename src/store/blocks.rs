@@ -77,9 +77,12 @@ impl Engine {
         Error::new(ErrorKind::Full, format!("the store is full: {advice}"))
     }
 
-    /// Adds a zone, if the device can grow and the limit allows it.
+    /// Adds a zone, if the device can grow and the limit allows it; or makes one usable whose space was given back.
     pub(super) fn grow(&self) -> Result<bool> {
-        let _one_at_a_time = self.growth.lock();
+        let mut one_at_a_time = self.growth.lock();
+        if self.back_a_zone(&mut one_at_a_time)? {
+            return Ok(true);
+        }
         let Some(zones) = self.grow_device()? else { return Ok(false) };
         let _open = self.begin_change()?;
         self.journal.append(|builder| builder.event(&Event::Grow { zones }));
@@ -140,7 +143,7 @@ impl Engine {
     }
 }
 
-fn is_no_space(cause: &std::io::Error) -> bool {
+pub(super) fn is_no_space(cause: &std::io::Error) -> bool {
     use std::io::ErrorKind as Io;
     matches!(cause.kind(), Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge | Io::Unsupported)
 }
@@ -155,7 +158,10 @@ impl MetadataSpace<'_> {
             if let Some(run) = take()? {
                 return Ok(Some(run));
             }
-            let _one_at_a_time = self.0.growth.lock();
+            let mut one_at_a_time = self.0.growth.lock();
+            if self.0.back_a_zone(&mut one_at_a_time)? {
+                continue;
+            }
             let Some(zones) = self.0.grow_device()? else { return Ok(None) };
             // The event lets a recovery that starts at the checkpoint before this one know the zones, too.
             self.0.journal.append(|builder| builder.event(&Event::Grow { zones }));

@@ -4,6 +4,7 @@
 //! far it came, become durable together with the next checkpoint.
 
 use super::engine::Engine;
+use super::holes::Thinning;
 use super::sizes::settled_root;
 use super::state::State;
 use super::statistics::Counters;
@@ -39,6 +40,10 @@ impl Engine {
         }
         self.checkpoint_with(&mut checkpointer, false)?;
         drop(checkpointer);
+        if self.options.punch_holes {
+            self.wait_for_parked();
+        }
+        self.give_back_unasked(Thinning::Full)?;
         self.count_sizes(|| Ok(false))
     }
 

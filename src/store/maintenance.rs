@@ -4,6 +4,7 @@
 //! run inside the calls that need them.
 
 use super::engine::Engine;
+use super::holes::Thinning;
 use super::pace::Pace;
 use crate::commit::Checkpointer;
 use crate::error::Result;
@@ -145,6 +146,9 @@ impl Engine {
         let must_checkpoint = wanted.checkpoint || wanted.collection || (is_due && self.has_changes());
         if must_checkpoint {
             self.checkpoint_and_tell(&mut self.maintenance.lock())?;
+        }
+        if is_due {
+            self.give_back_unasked(Thinning::Unasked)?;
         }
         let pace = self.collect_politely(TICK, before)?;
         if pace == Pace::Done {

@@ -27,6 +27,7 @@ mod expiry;
 mod extents;
 mod full;
 mod head;
+mod holes;
 mod maintenance;
 mod notices;
 mod open;

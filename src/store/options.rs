@@ -11,6 +11,7 @@ use std::time::UNIX_EPOCH;
 /// let options = cowblk::Options::default().cache_bytes(256 << 20).max_bytes(1 << 40);
 /// ```
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each switches something of its own")]
 pub struct Options {
     pub(crate) block_size: u32,
     pub(crate) zone_blocks: Option<u32>,
@@ -20,6 +21,7 @@ pub struct Options {
     pub(crate) dirty_bytes: u64,
     pub(crate) background: bool,
     pub(crate) collect_rate: Option<u64>,
+    pub(crate) punch_holes: bool,
     pub(crate) cut_blocks_min: u64,
     pub(crate) overwrite: bool,
     pub(crate) keep_replaced: Option<u64>,
@@ -39,6 +41,7 @@ impl Default for Options {
             dirty_bytes: 128 << 20,
             background: true,
             collect_rate: None,
+            punch_holes: false,
             cut_blocks_min: CUT_BLOCKS_MIN,
             overwrite: false,
             keep_replaced: Some(7 * 24 * 60 * 60),
@@ -107,6 +110,15 @@ impl Options {
     #[must_use]
     pub fn collect_rate(self, blocks_per_second: Option<u64>) -> Self {
         Self { collect_rate: blocks_per_second, ..self }
+    }
+
+    /// Whether the space of blocks that become free is given back to the file system (holes are punched into the store's file) or
+    /// block device: zone by zone, by the background thread and by [`Store::collect`](crate::Store::collect). Off by default: the
+    /// file then keeps what it grew to, and writes find it at hand. What was given back may be gone when the store
+    /// wants it again: a write is refused then as in a full store.
+    #[must_use]
+    pub fn punch_holes(self, on: bool) -> Self {
+        Self { punch_holes: on, ..self }
     }
 
     /// Whether creating a store may overwrite a file or block device that holds data. Off by default.

@@ -48,6 +48,8 @@ pub struct Status {
     pub snapshots: u64,
     /// Blocks that can be written now, without growing.
     pub free_blocks: u64,
+    /// Those of them that may have no space in the file system, to which it was given back; they get it before they are written.
+    pub thin_blocks: u64,
     /// Blocks that hold data, extent nodes or the catalog, or wait for a checkpoint to free them.
     pub used_blocks: u64,
     /// Data blocks that the store can come to have; null where nobody knows, since its file may grow without a limit.
@@ -126,9 +128,10 @@ fn ahead(blocks: u64, cursor: u64, span: u64) -> u64 {
 impl Engine {
     /// What the store is made of now.
     pub(super) fn status(&self) -> Status {
-        let (free, zones, unused) = {
+        let (free, thin, zones, unused, level) = {
             let allocator = self.allocator.lock();
-            (allocator.free(), allocator.zones(), allocator.reserved())
+            let (thin, level) = (allocator.thin_free(), self.level(&allocator));
+            (allocator.free() + thin, thin, allocator.zones(), allocator.reserved(), level)
         };
         let data = zones * u64::from(self.geometry.data_blocks_per_zone());
         let state = self.state.read();
@@ -147,8 +150,9 @@ impl Engine {
             disks: wide(state.catalog.disks.len()),
             snapshots: wide(state.catalog.snapshots.len()),
             free_blocks: free + unused,
+            thin_blocks: thin,
             used_blocks: data - free - unused,
-            capacity_blocks: self.level(free, zones).map(|level| level.capacity),
+            capacity_blocks: level.map(|level| level.capacity),
             metadata_blocks: self.geometry.length_blocks(zones) - data,
             reserve_blocks: self.floor(Purpose::Data),
             reclaimable_blocks: reclaimable_blocks(&state, self.block_size()).min(data - free - unused),

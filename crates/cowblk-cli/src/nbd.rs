@@ -23,6 +23,7 @@ use crate::session::Session;
   cowblk --store pool.cow nbd --tcp 127.0.0.1:10809 --read-only
   qemu-img info 'nbd+unix:///web-1/vda?socket=pool.sock'
   nbdcopy 'nbd+unix:///web-1/vda@before-upgrade?socket=pool.sock' vda.raw")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Arguments {
     /// Listen at a path; a socket that nobody listens at any more is replaced
     #[arg(long, value_name = "PATH")]
@@ -59,6 +60,9 @@ pub(crate) struct Arguments {
     /// beside the clients]
     #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..))]
     collect_rate: Option<u64>,
+    /// Give the space of blocks that become free back to the file system or device below the store
+    #[arg(long)]
+    punch_holes: bool,
     /// Do not log connections on standard error
     #[arg(long)]
     quiet: bool,
@@ -97,7 +101,9 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     if arguments.read_only {
         session.read(serve)
     } else {
-        session.write_with(session.options().collect_rate(arguments.collect_rate), serve)
+        let options =
+            session.options().collect_rate(arguments.collect_rate).punch_holes(arguments.punch_holes);
+        session.write_with(options, serve)
     }
 }
 

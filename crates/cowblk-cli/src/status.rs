@@ -31,6 +31,7 @@ fn table(status: &Status) -> Table {
     line("snapshots", status.snapshots.to_string());
     line("used blocks", blocks(status.used_blocks));
     line("free blocks", blocks(status.free_blocks));
+    line("of them without space", blocks(status.thin_blocks));
     line("capacity", status.capacity_blocks.map_or_else(|| "no limit known".into(), blocks));
     line("fixed metadata", blocks(status.metadata_blocks));
     line("reserve", blocks(status.reserve_blocks));
