@@ -7,6 +7,7 @@
 #![allow(missing_docs, reason = "criterion_group! makes functions that nobody else sees")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up has nothing to measure")]
 
+#[allow(dead_code, reason = "no benchmark uses all of it")]
 mod sparse_device;
 
 use std::hint::black_box;

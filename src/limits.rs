@@ -53,3 +53,13 @@ pub(crate) const RECORD_BYTES_MAX: usize = 3 << 10;
 pub(crate) const TRIMMED_CHILDREN_MAX: usize = 64;
 /// Blocks that one collector step looks at.
 pub(crate) const COLLECT_STEP_BLOCKS: u64 = 64 << 10;
+/// Blocks that one collector step looks at while others are at work.
+pub(crate) const COLLECT_STEP_BLOCKS_BUSY: u64 = 4 << 10;
+/// Subtrees that one checkpoint cuts off for the collector; what more a discard covers is dropped at once.
+pub(crate) const CUTS_PER_CHECKPOINT_MAX: u64 = 1024;
+/// Blocks of data that a subtree gives back at least, if it is cut off: fewer are dropped where they are met.
+pub(crate) const CUT_BLOCKS_MIN: u64 = 4096;
+/// Records of what was cut off that surely fit into the blocks that a catalog page and its map take.
+pub(crate) const CUTS_PER_BLOCK: u64 = 8;
+/// References that the collector drops before it lets a checkpoint make them free.
+pub(crate) const DROPS_PER_CHECKPOINT: usize = 1 << 20;

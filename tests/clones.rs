@@ -4,8 +4,12 @@
 
 mod fixture;
 
-use cowblk::{AdoptedSnapshot, ErrorKind, Options, Server, ServerMarks, SnapshotMarks, Store, WhenFull};
+use cowblk::device::MemoryDevice;
+use cowblk::{
+    AdoptedSnapshot, ErrorKind, Options, Server, ServerMarks, SnapshotMarks, Store, WhenFull, check_device,
+};
 use fixture::{assert_clean, empty, scratch};
+use std::sync::Arc;
 
 const BLOCK: u64 = 4096;
 
@@ -235,4 +239,46 @@ fn what_was_received_in_a_staging_server_appears_whole() {
     drop((web, next));
     store.close().unwrap();
     assert_clean(&path, "after all");
+}
+
+/// Two deleted snapshots, one after the other, that each have two who descend from them. What the later one only inherited, and nobody
+/// shows any more, is given back, whichever was deleted first; by the background thread, too.
+#[test]
+fn what_deleted_snapshots_hold_for_one_another_alone_is_given_back() {
+    for (later_first, background) in [(true, false), (false, false), (true, true), (false, true)] {
+        let device = Arc::new(MemoryDevice::new(0));
+        let options = Options::default().zone_blocks(256).journal_bytes(256 << 10).background(background);
+        let store = Store::create_on(device.clone(), options).unwrap();
+        let server = store.create_server("web").unwrap();
+        let disk = server.create_disk("vda", 1 << 20).unwrap();
+        disk.write_at(&vec![1; 40 << 12], 0).unwrap();
+        let early = server.snapshot("early", "").unwrap();
+        let of_early = early.clone_server("of-early").unwrap();
+        let late = server.snapshot("late", "").unwrap();
+        let of_late = late.clone_server("of-late").unwrap();
+        // Everybody lets go of everything; each writes something of its own.
+        for (n, server) in (2..).zip([&server, &of_early, &of_late]) {
+            let disk = server.disk("vda").unwrap();
+            disk.discard(0, 1 << 20).unwrap();
+            disk.write_at(&[n; 4096], 80 << 12).unwrap();
+        }
+        let order = if later_first { [late.id(), early.id()] } else { [early.id(), late.id()] };
+        for id in order {
+            store.delete_snapshot(id).unwrap();
+            if !background {
+                store.collect().unwrap();
+            }
+        }
+        let mapped = || {
+            store.checkpoint().unwrap();
+            check_device(&MemoryDevice::from_bytes(device.to_bytes())).unwrap().data_blocks_mapped
+        };
+        while background && mapped() != 3 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        assert_eq!(mapped(), 3, "later first: {later_first}");
+        store.close().unwrap();
+        let report = check_device(&*device).unwrap();
+        assert!(report.is_clean(), "{:?}", report.findings);
+    }
 }

@@ -64,7 +64,7 @@ fn own_error(call: Call) -> Fault {
         Call::Read { .. } => Fault::ReadError,
         Call::Write { .. } => Fault::WriteError,
         Call::Sync => Fault::SyncError,
-        Call::Grow { .. } => Fault::GrowError,
+        Call::Grow { .. } | Call::Allocate { .. } => Fault::GrowError,
         Call::Discard { .. } => Fault::DiscardError,
     }
 }

@@ -46,6 +46,11 @@ fn repeated_word(bytes: &[u8]) -> Option<u64> {
     bytes[8..].chunks_exact(8).all(|chunk| chunk == first).then(|| u64::from_le_bytes(first))
 }
 
+/// Whether a block is one that this medium keeps as a word.
+pub(crate) fn is_uniform(bytes: &[u8]) -> bool {
+    repeated_word(bytes).is_some()
+}
+
 impl Page {
     fn load(&self, buf: &mut [u8], from: usize) {
         match self {

@@ -21,6 +21,8 @@ pub(crate) struct Catalog {
     pub(crate) snapshots: BTreeMap<SnapshotId, SnapshotRecord>,
     pub(crate) versions: BTreeMap<VersionId, VersionRecord>,
     pub(crate) garbage: BTreeMap<u64, Garbage>,
+    /// How many blocks garbage held when it was cut off, where that was since the store was opened.
+    pub(crate) cut_blocks: HashMap<u64, u64>,
     pub(crate) collection: Option<Collection>,
     pub(crate) lineage: Lineage,
     /// Versions and heads whose `exclusive` or `shared` is to be counted.
@@ -259,6 +261,7 @@ impl Catalog {
                 self.uncounted.remove(&Child::Version(id));
             }
             CatalogKey::Garbage(id) => {
+                self.cut_blocks.remove(&id);
                 self.garbage.remove(&id);
             }
             CatalogKey::Collection => self.collection = None,

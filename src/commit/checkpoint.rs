@@ -9,7 +9,9 @@ use crate::catalog::{PageStore, Watch};
 use crate::defect::Defect;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::extent::{DeltaTree, Footprint, Foundation, Limit, NodeSource, Settled, Settler, height_for};
+use crate::extent::{
+    Cut, CutRoom, DeltaTree, Footprint, Foundation, Limit, NodeSource, Settled, Settler, height_for,
+};
 use crate::format::{
     CatalogKey, CatalogRecord, CheckpointRecord, Garbage, Geometry, Reference, Root, Superblock, seal,
 };
@@ -34,7 +36,8 @@ pub(crate) enum Target {
 struct SettledUnits {
     roots: Vec<(Target, Root)>,
     tallies: Vec<Tally>,
-    garbage: Vec<Garbage>,
+    /// What was cut off, and how many blocks of data each part gives back, at most.
+    garbage: Vec<(Garbage, u64)>,
 }
 
 /// One map that a checkpoint settles.
@@ -81,6 +84,8 @@ pub(crate) struct Frozen {
     pub(crate) epoch: Epoch,
     pub(crate) next_id: u64,
     pub(crate) next_garbage: u64,
+    /// What may be cut off, in all.
+    pub(crate) room: CutRoom,
     pub(crate) journal: JournalStart,
     /// Nothing is written any more: the store is being closed.
     pub(crate) is_last: bool,
@@ -90,7 +95,8 @@ pub(crate) struct Frozen {
 pub(crate) struct Committed {
     pub(crate) roots: Vec<(Target, Root)>,
     pub(crate) tallies: Vec<Tally>,
-    pub(crate) garbage: Vec<Garbage>,
+    /// What was cut off, and how many blocks of data each part gives back, at most.
+    pub(crate) garbage: Vec<(Garbage, u64)>,
     /// Blocks whose last reference went.
     pub(crate) parked: Vec<BlockRun>,
     pub(crate) groups: Vec<(u64, Group)>,
@@ -253,13 +259,16 @@ fn settle_units(
             base
         } else {
             let mut settler = Settler::new(nodes, writer, dropped, unit.limit, unit.birth);
+            let count = frozen.room.count.saturating_sub(done.garbage.len());
+            settler.room = CutRoom { count, ..frozen.room };
             settler.inherited_after = unit.watch.map_or(Epoch(0), |watch| watch.inherited_after);
             let one = settler.settle(base, &unit.delta, older)?;
             let all_of_parent = parent.filter(|_| unit.is_parent_shown).map(|(root, _)| root.mapped);
             let shared = all_of_parent.or(unit.shared);
             done.tallies.push(tally(unit, shared, &one));
             let next_garbage = frozen.next_garbage + wide(done.garbage.len());
-            done.garbage.extend(one.detached.map(|cut| detach(cut, unit.limit, next_garbage)));
+            let garbage = (next_garbage..).zip(&one.cuts);
+            done.garbage.extend(garbage.map(|(id, cut)| (detach(cut, unit.limit, id), cut.blocks)));
             one.root
         };
         done.roots.push((unit.target, root));
@@ -272,7 +281,7 @@ fn settle_units(
 
 /// What settling a unit says of sizes, where so many references of its base somebody else held.
 fn tally(unit: &Unit, shared: Option<u64>, settled: &Settled) -> Tally {
-    let is_cut = settled.detached.is_some();
+    let is_cut = settled.is_all;
     let left = (!is_cut).then_some(settled.lost.of_parent);
     let shared =
         if is_cut { Some(0) } else { shared.and_then(|shared| shared.checked_sub(settled.lost.count)) };
@@ -294,12 +303,12 @@ fn drop_delta(unit: &Unit, older: Option<&DeltaTree>, dropped: &mut Vec<BlockNo>
     });
 }
 
-fn detach(cut: Root, limit: Limit, id: u64) -> Garbage {
+fn detach(cut: &Cut, limit: Limit, id: u64) -> Garbage {
     Garbage {
         id,
         reference: cut.reference,
         height: cut.height,
-        first: DiskBlock(0),
+        first: cut.first,
         limit_below: limit.below,
         limit_above: limit.above,
         split: limit.split,
@@ -312,7 +321,7 @@ fn patch_records(
     records: &mut Vec<(CatalogKey, Option<CatalogRecord>)>,
     roots: &[(Target, Root)],
     tallies: &[Tally],
-    garbage: &[Garbage],
+    garbage: &[(Garbage, u64)],
 ) {
     let roots: HashMap<Target, Root> = roots.iter().copied().collect();
     let left: HashMap<VersionId, Option<u64>> = tallies.iter().filter_map(|tally| tally.left_to).collect();
@@ -339,11 +348,9 @@ fn patch_records(
             _ => {}
         }
     }
-    records.extend(
-        garbage
-            .iter()
-            .map(|garbage| (CatalogKey::Garbage(garbage.id), Some(CatalogRecord::Garbage(garbage.clone())))),
-    );
+    records.extend(garbage.iter().map(|(garbage, _)| {
+        (CatalogKey::Garbage(garbage.id), Some(CatalogRecord::Garbage(garbage.clone())))
+    }));
 }
 
 /// Reads the catalog's pages, as a checkpoint record leads to them.
@@ -421,12 +428,13 @@ mod tests {
     fn what_is_cut_off_keeps_both_its_limits() {
         let limit = Limit { below: Epoch(3), above: Epoch(9), split: DiskBlock(77) };
         let reference = Reference::new(BlockNo(100), Epoch(12), 4);
-        let garbage = detach(Root { reference, height: 3, mapped: 5 }, limit, 42);
+        let cut = Cut { reference, height: 3, first: DiskBlock(7), blocks: 5 };
+        let garbage = detach(&cut, limit, 42);
         assert_eq!((garbage.id, garbage.reference, garbage.height), (42, reference, 3));
         assert_eq!(
             (garbage.limit_below, garbage.limit_above, garbage.split),
             (Epoch(3), Epoch(9), DiskBlock(77))
         );
-        assert_eq!((garbage.first, garbage.cursor), (DiskBlock(0), DiskBlock(0)));
+        assert_eq!((garbage.first, garbage.cursor), (DiskBlock(7), DiskBlock(0)));
     }
 }

@@ -10,7 +10,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,6 +28,9 @@ const HEAD_BYTES: usize = 128 << 10;
 
 /// Holes are punched in whole pages: anything finer makes the file system write zeroes instead of freeing space.
 const HOLE_ALIGNMENT_BYTES: u64 = 4096;
+
+/// The unit in which a file system says how much space a file takes.
+const STAT_BLOCK_BYTES: u64 = 512;
 
 /// What a [`FileDevice`] is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,6 +248,25 @@ impl Device for FileDevice {
         }
         let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         fallocate_retrying(&self.file, hole, first, last - first)
+    }
+
+    fn allocate(&self, offset: u64, len_bytes: u64) -> io::Result<()> {
+        self.check_writable()?;
+        self.end_inside(offset, len_bytes).ok_or_else(super::beyond_the_end)?;
+        if self.medium == Medium::BlockDevice || len_bytes == 0 {
+            return Ok(());
+        }
+        match fallocate_retrying(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, offset, len_bytes) {
+            // Such a file system promises nothing when a file grows, either.
+            Err(cause) if cause.kind() == io::ErrorKind::Unsupported => Ok(()),
+            done => done,
+        }
+    }
+
+    fn may_have_holes(&self) -> bool {
+        let has_less_space =
+            |found: fs::Metadata| found.blocks().saturating_mul(STAT_BLOCK_BYTES) < self.len();
+        self.medium == Medium::File && self.file.metadata().is_ok_and(has_less_space)
     }
 
     fn can_grow(&self) -> bool {

@@ -69,6 +69,14 @@ impl Device for Latched {
         self.device.discard(offset, len_bytes)
     }
 
+    fn allocate(&self, offset: u64, len_bytes: u64) -> io::Result<()> {
+        self.device.allocate(offset, len_bytes)
+    }
+
+    fn may_have_holes(&self) -> bool {
+        self.device.may_have_holes()
+    }
+
     fn can_grow(&self) -> bool {
         self.device.can_grow()
     }

@@ -72,6 +72,21 @@ pub trait Device: Send + Sync + 'static {
     /// `Unsupported` where the medium cannot do it.
     fn discard(&self, offset: u64, len_bytes: u64) -> io::Result<()>;
 
+    /// Sees that the range, which lies inside the length, has space on the medium again after a [`discard`](Device::discard), so
+    /// that writes there do not meet a full file system. What it holds stays. As volatile as a growth.
+    ///
+    /// # Errors
+    /// `StorageFull` where the file system has no room.
+    fn allocate(&self, _offset: u64, _len_bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Whether parts of the medium may lack space, and have to be [allocated](Device::allocate) before they are written: it
+    /// was discarded in part, or copied with holes.
+    fn may_have_holes(&self) -> bool {
+        false
+    }
+
     /// Whether [`grow`](Device::grow) can ever succeed beyond the current length.
     fn can_grow(&self) -> bool;
 

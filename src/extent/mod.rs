@@ -17,6 +17,7 @@
 
 mod census;
 mod changes;
+mod cut;
 mod delta;
 mod nodes;
 mod reap;
@@ -26,6 +27,7 @@ mod view;
 
 pub(crate) use census::{Census, Unheld};
 pub(crate) use changes::{Difference, Layers, differences};
+pub(crate) use cut::{Cut, CutRoom};
 pub(crate) use delta::{DeltaTree, Footprint, height_for};
 pub(crate) use nodes::NodeSource;
 pub(crate) use reap::{Reaped, Reaper, Victim};

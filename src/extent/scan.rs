@@ -7,7 +7,7 @@ use super::nodes::NodeSource;
 use super::view::View;
 use crate::error::Result;
 use crate::format::{Reference, Root};
-use crate::units::{DiskBlock, index};
+use crate::units::{DiskBlock, index, wide};
 use std::sync::Arc;
 
 /// What a scan finds at a place.
@@ -93,6 +93,13 @@ fn subtree_end(at: u64, level: u32, bits: u32) -> u64 {
     if shift >= 64 { u64::MAX } else { (at >> shift).checked_add(1).map_or(u64::MAX, |next| next << shift) }
 }
 
+/// Where `alike` slots end that begin with the one of `level` levels that holds `at`: as far as its node goes.
+fn alike_end<T>(at: u64, level: u32, bits: u32, slots: &[T], is_alike: impl Fn(&T) -> bool) -> u64 {
+    let slot = index(at >> (level * bits) & ((1 << bits) - 1));
+    let more = slots.iter().skip(slot + 1).take_while(|slot| is_alike(slot)).count();
+    subtree_end(at, level, bits).saturating_add(wide(more) << (level * bits))
+}
+
 fn delta_layer(delta: &DeltaTree, at: u64, bits: u32) -> Layer {
     let mut level = delta.height();
     let top = subtree_end(0, level, bits);
@@ -112,6 +119,18 @@ fn delta_layer(delta: &DeltaTree, at: u64, bits: u32) -> Layer {
             Some(DeltaNode::Inner(slots)) => {
                 level -= 1;
                 node = slots[index(at >> (level * bits) & ((1 << bits) - 1))].as_ref();
+                match node.map(|node| &**node) {
+                    None => {
+                        return Layer::Silent { until: alike_end(at, level, bits, slots, Option::is_none) };
+                    }
+                    Some(DeltaNode::Cleared) => {
+                        let is_cleared = |slot: &Option<Arc<DeltaNode>>| {
+                            matches!(slot.as_deref(), Some(DeltaNode::Cleared))
+                        };
+                        return Layer::Hole { until: alike_end(at, level, bits, slots, is_cleared) };
+                    }
+                    Some(_) => {}
+                }
             }
         }
     }
@@ -134,5 +153,8 @@ fn tree_layer(nodes: &NodeSource, root: Root, at: u64) -> Result<Layer> {
         }
         level -= 1;
         reference = node[index(at >> (level * bits) & ((1 << bits) - 1))];
+        if reference.is_hole() {
+            return Ok(Layer::Silent { until: alike_end(at, level, bits, &node, Reference::is_hole) });
+        }
     }
 }

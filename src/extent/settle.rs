@@ -3,6 +3,7 @@
 //! Floor 3. The only place where a head's old references and nodes are dropped. It runs inside a
 //! checkpoint, and never beside the collector: both decide ownership from the same cursor (E2).
 
+use super::cut::{Cut, CutRoom};
 use super::delta::{DeltaNode, DeltaTree, LeafDelta};
 use super::nodes::NodeSource;
 use crate::defect::Defect;
@@ -46,8 +47,10 @@ pub(crate) trait NodeSink {
 /// What settling one version gave.
 pub(crate) struct Settled {
     pub(crate) root: Root,
-    /// The whole old tree, where it was cut off at once: for the collector.
-    pub(crate) detached: Option<Root>,
+    /// What was cut off: for the collector.
+    pub(crate) cuts: Vec<Cut>,
+    /// Whether that is the whole old tree, of which nothing was counted.
+    pub(crate) is_all: bool,
     /// What it let go of and does not own.
     pub(crate) lost: Lost,
 }
@@ -62,7 +65,7 @@ pub(crate) struct Lost {
 
 impl Settled {
     fn unchanged(root: Root) -> Self {
-        Self { root, detached: None, lost: Lost::default() }
+        Self { root, cuts: Vec::new(), is_all: false, lost: Lost::default() }
     }
 }
 
@@ -77,8 +80,10 @@ pub(crate) struct Settler<'a> {
     pub(crate) birth: Epoch,
     /// What was born after this, and is not owned, is the parent's own.
     pub(crate) inherited_after: Epoch,
-    mapped: i64,
-    lost: Lost,
+    pub(crate) room: CutRoom,
+    pub(super) cuts: Vec<Cut>,
+    pub(super) mapped: i64,
+    pub(super) lost: Lost,
 }
 
 /// A subtree of the old tree.
@@ -105,6 +110,8 @@ impl<'a> Settler<'a> {
             limit,
             birth,
             inherited_after: Epoch(0),
+            room: CutRoom::default(),
+            cuts: Vec::new(),
             mapped: 0,
             lost: Lost::default(),
         }
@@ -132,7 +139,8 @@ impl<'a> Settler<'a> {
         }
         if matches!(**node, DeltaNode::Cleared) && base.height > 1 {
             let root = Root { reference: Reference::HOLE, height, mapped: 0 };
-            return Ok(Settled { root, detached: Some(base), lost: Lost::default() });
+            let cut = Cut::new(base.reference, base.height, 0, base.mapped);
+            return Ok(Settled { root, cuts: vec![cut], is_all: true, lost: Lost::default() });
         }
         (self.mapped, self.lost) = (0, Lost::default());
         let old = if base.height == height || base.reference.is_hole() {
@@ -147,11 +155,12 @@ impl<'a> Settler<'a> {
                 format!("the map at block {} says {} and holds more", base.reference.block(), base.mapped);
             Error::corrupt(Defect::MappedCount, place)
         })?;
-        Ok(Settled { root: Root { reference, height, mapped }, detached: None, lost: self.lost })
+        let root = Root { reference, height, mapped };
+        Ok(Settled { root, cuts: std::mem::take(&mut self.cuts), is_all: false, lost: self.lost })
     }
 
     /// A node of the old tree, which may have been made by this very checkpoint.
-    fn node(&self, reference: Reference) -> Result<Arc<[Reference]>> {
+    pub(super) fn node(&self, reference: Reference) -> Result<Arc<[Reference]>> {
         match self.sink.waiting(reference.block()) {
             Some(node) => Ok(node),
             None => self.nodes.node(reference),
@@ -175,7 +184,7 @@ impl<'a> Settler<'a> {
         match (&**delta, old) {
             (DeltaNode::Cleared, _) => {
                 let (reference, level) = walk.resolve(old, level);
-                self.release(reference, level, first)?;
+                self.cut_off(reference, level, first)?;
                 Ok(Reference::HOLE)
             }
             (DeltaNode::Leaf(leaf), Old::Here(reference)) => self.merge_leaf(first, reference, leaf),
@@ -278,9 +287,14 @@ impl<'a> Settler<'a> {
         if self.limit.owns(replaced.birth(), at) {
             self.dropped.push(replaced.block());
         } else {
-            self.lost.count += 1;
-            self.lost.of_parent += u64::from(replaced.birth() > self.inherited_after);
+            self.lose(replaced);
         }
+    }
+
+    /// Counts a reference to data that was let go of and is not owned.
+    pub(super) fn lose(&mut self, replaced: Reference) {
+        self.lost.count += 1;
+        self.lost.of_parent += u64::from(replaced.birth() > self.inherited_after);
     }
 
     fn drop_if_owned(&mut self, reference: Reference, at: u64) {
@@ -290,7 +304,7 @@ impl<'a> Settler<'a> {
     }
 
     /// Drops what is owned of a subtree that is cut off, and counts what was mapped there.
-    fn release(&mut self, reference: Reference, level: u32, first: u64) -> Result<()> {
+    pub(super) fn release(&mut self, reference: Reference, level: u32, first: u64) -> Result<()> {
         if reference.is_hole() {
             return Ok(());
         }

@@ -5,7 +5,7 @@
 use super::reference::REFERENCE_BYTES;
 use super::zone::zone_entry_bytes;
 use crate::limits;
-use crate::units::{BlockNo, index, narrow};
+use crate::units::{BlockNo, BlockRun, index, narrow};
 
 /// Bytes before the journal: two superblock slots, each with room for the largest block.
 pub(crate) const HEADER_BYTES: u64 = 128 << 10;
@@ -153,6 +153,11 @@ impl Geometry {
     /// The block of one refcount page of a zone, in slot 0 or 1.
     pub(crate) fn refcount_block(&self, zone: u64, page: u32, slot: u64) -> BlockNo {
         BlockNo(self.zone_start(zone) + u64::from(page) * 2 + slot)
+    }
+
+    /// All blocks of a zone, its refcount table included.
+    pub(crate) fn zone_run(&self, zone: u64) -> BlockRun {
+        BlockRun { first: BlockNo(self.zone_start(zone)), count: u64::from(self.zone_blocks) }
     }
 
     /// The block at a place.

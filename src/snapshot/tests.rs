@@ -1,7 +1,8 @@
 //! Tests of what deleting leaves: the collector step by step, with changes, checkpoints and crashes between its steps.
 
 use crate::device::MemoryDevice;
-use crate::{Options, Server, Store, check_device};
+use crate::limits::COLLECT_STEP_BLOCKS;
+use crate::{Options, Server, Store, check_device, recount_sizes};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ struct Scene {
 }
 
 fn options() -> Options {
-    Options::default().zone_blocks(2050).journal_bytes(1 << 20).background(false)
+    Options::default().zone_blocks(2050).journal_bytes(1 << 20).background(false).cut_blocks_min(1)
 }
 
 impl Scene {
@@ -85,7 +86,7 @@ impl Scene {
     fn collect_by_steps(&mut self) -> u64 {
         let mut steps = 0;
         self.store.checkpoint().unwrap();
-        while self.store.shared.collect_step().unwrap() {
+        while self.store.shared.collect_step(COLLECT_STEP_BLOCKS).unwrap() {
             steps += 1;
             self.change_one_in(20);
             self.store.checkpoint().unwrap();
@@ -168,6 +169,33 @@ fn a_version_with_two_children_is_trimmed_and_merged_into_the_last() {
     }
 }
 
+/// Large parts of a map, cut off in the midst of a merge or without one. Those that nothing was shared with are the collector's,
+/// as subtrees; counts stay exact.
+#[test]
+fn parts_of_a_map_are_cut_off_and_dropped_step_by_step() {
+    for has_snapshot in [false, true] {
+        let mut scene = Scene::new(40);
+        scene.store.checkpoint().unwrap();
+        if has_snapshot {
+            let snapshot = scene.server.snapshot("s", "").unwrap().id();
+            scene.change_one_in(2);
+            scene.store.checkpoint().unwrap();
+            scene.store.delete_snapshot(snapshot).unwrap();
+            assert!(scene.store.shared.collect_step(300 << 8).unwrap(), "a merge that is not at its end");
+        }
+        // Three subtrees of 256 leaves, of which a merge has passed one, and a part of another.
+        scene.server.disk("vda").unwrap().discard(100 << 20, 700 << 20).unwrap();
+        scene.disk.retain(|leaf, _| !(100..800).contains(leaf));
+        scene.store.checkpoint().unwrap();
+        let cuts = scene.store.shared.state().catalog.garbage.len();
+        assert_eq!(cuts, 2, "subtrees of 256 leaves that lie in what was discarded");
+        let sizes = recount_sizes(&*scene.device).unwrap();
+        assert!(sizes.is_clean(), "{:?}", sizes.findings);
+        assert!(scene.collect_by_steps() > 1);
+        scene.end();
+    }
+}
+
 /// One whose disk is as long as its map reaches, so that a discard cuts it off at once; and one without a child.
 #[test]
 fn a_whole_map_is_dropped_step_by_step() {
@@ -179,7 +207,10 @@ fn a_whole_map_is_dropped_step_by_step() {
             scene.change_one_in(2);
             scene.store.checkpoint().unwrap();
             scene.store.delete_snapshot(snapshot).unwrap();
-            assert!(scene.store.shared.collect_step().unwrap(), "a merge that is not at its end");
+            assert!(
+                scene.store.shared.collect_step(COLLECT_STEP_BLOCKS).unwrap(),
+                "a merge that is not at its end"
+            );
         }
         let disk = scene.server.disk("vda").unwrap();
         disk.discard(0, disk.size_bytes()).unwrap();

@@ -5,12 +5,13 @@
 use super::free_map::FreeMap;
 use super::run_set::RunSet;
 use super::tables::{Group, read_counts};
+use super::thin::ThinZones;
 use crate::defect::Defect;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::{Geometry, Place};
 use crate::units::{BlockRun, index, narrow};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Which end of a zone to allocate from: data from below and nodes from above, so that both stay in rows.
@@ -34,6 +35,11 @@ pub(crate) struct Allocator {
     current: u64,
     /// Blocks that could be taken now.
     free: u64,
+    /// Free blocks of thin zones.
+    thin_free: u64,
+    thin: ThinZones,
+    /// Blocks of thin zones that became free since the space of their zones was given back.
+    fresh: HashMap<u64, u64>,
     /// Taken, but maybe never used: nothing refers to them.
     reserved: RunSet,
     /// Referenced since the checkpoint under way was frozen, or since the last one.
@@ -56,6 +62,9 @@ impl Allocator {
             maps: HashMap::new(),
             current: 0,
             free,
+            thin_free: 0,
+            thin: ThinZones::default(),
+            fresh: HashMap::new(),
             reserved: RunSet::default(),
             taken: RunSet::default(),
             frozen: RunSet::default(),
@@ -66,6 +75,17 @@ impl Allocator {
     /// Blocks that could be taken now.
     pub(crate) fn free(&self) -> u64 {
         self.free
+    }
+
+    /// Free blocks that nobody gets until their zone is backed.
+    pub(crate) fn thin_free(&self) -> u64 {
+        self.thin_free
+    }
+
+    /// The medium may have holes anywhere: all zones are thin.
+    pub(crate) fn doubt_all(&mut self) {
+        self.thin = ThinZones::doubt(self.zones);
+        self.thin_free = std::mem::take(&mut self.free);
     }
 
     /// How many zones there are.
@@ -101,14 +121,17 @@ impl Allocator {
         if self.free == 0 || self.zones == 0 {
             return Ok(None);
         }
-        if let Some(run) = self.take_from(self.current, &pick)? {
+        if !self.thin.contains(self.current)
+            && let Some(run) = self.take_from(self.current, &pick)?
+        {
             return Ok(Some(run));
         }
         let enough = (self.geometry.data_blocks_per_zone() / SPARSE_FRACTION).max(1);
         for wanted in [enough, 1] {
             for step in 0..self.zones {
                 let zone = (self.current + step) % self.zones;
-                if self.free_in(zone)? >= wanted
+                if !self.thin.contains(zone)
+                    && self.free_in(zone)? >= wanted
                     && let Some(run) = self.take_from(zone, &pick)?
                 {
                     self.current = zone;
@@ -203,7 +226,8 @@ impl Allocator {
             return Err(Error::corrupt(Defect::JournalRecord, place));
         }
         self.taken.insert(run);
-        self.free = self.free.saturating_sub(run.count);
+        let free = if self.thin.is_empty() { &mut self.free } else { &mut self.thin_free };
+        *free = free.saturating_sub(run.count);
         Ok(())
     }
 
@@ -224,20 +248,24 @@ impl Allocator {
         self.frozen.iter().collect()
     }
 
-    /// The checkpoint under way is durable. `parked` are the blocks that it dropped.
-    pub(crate) fn publish(&mut self, groups: Vec<(u64, Group)>, parked: &[BlockRun]) {
-        self.frozen = RunSet::default();
-        for (number, group) in groups {
-            self.groups[index(number)] = group;
-        }
-        for &run in parked {
+    /// The checkpoint under way, which is durable, dropped these blocks: nobody is to have them until they are unparked.
+    pub(crate) fn park(&mut self, runs: &[BlockRun]) {
+        for &run in runs {
             self.parked.insert(run);
         }
     }
 
+    /// The checkpoint under way is durable, and all that it dropped is parked.
+    pub(crate) fn publish(&mut self, groups: Vec<(u64, Group)>) {
+        self.frozen = RunSet::default();
+        for (number, group) in groups {
+            self.groups[index(number)] = group;
+        }
+    }
+
     /// The gate has let these blocks go.
-    pub(crate) fn unpark(&mut self, runs: Vec<BlockRun>) {
-        for run in runs {
+    pub(crate) fn unpark(&mut self, runs: &[BlockRun]) {
+        for &run in runs {
             self.parked.remove(run);
             self.set_free(run);
         }
@@ -247,11 +275,66 @@ impl Allocator {
         if run.count == 0 {
             return;
         }
-        self.free += run.count;
         let place = self.geometry.place_of(run.first).expect("only data blocks are taken");
+        if self.thin.contains(place.zone) {
+            self.thin_free += run.count;
+            *self.fresh.entry(place.zone).or_insert(0) += run.count;
+        } else {
+            self.free += run.count;
+        }
         if let Some(map) = self.maps.get_mut(&place.zone) {
             map.release(place.index, narrow(index(run.count)));
         }
+    }
+
+    /// A thin zone with free blocks that is none of `but`.
+    pub(crate) fn thin_zone(&mut self, but: &HashSet<u64>) -> Result<Option<u64>> {
+        if self.thin_free == 0 {
+            return Ok(None);
+        }
+        for zone in 0..self.zones {
+            if self.thin.contains(zone) && !but.contains(&zone) && self.free_in(zone)? > 0 {
+                return Ok(Some(zone));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A thin zone has space on the medium again: its free blocks can be taken.
+    pub(crate) fn back(&mut self, zone: u64) -> Result<()> {
+        let free = u64::from(self.map(zone)?.free());
+        self.thin.remove(zone);
+        self.fresh.remove(&zone);
+        self.free += free;
+        self.thin_free = self.thin_free.saturating_sub(free);
+        Ok(())
+    }
+
+    /// Makes a zone thin, if at least `least` of its blocks are free and have space, and `keep` free blocks with space are left
+    /// elsewhere. Returns its free runs, which nobody gets from now on. The zone that blocks are being taken from stays.
+    pub(crate) fn withdraw(&mut self, zone: u64, least: u64, keep: u64) -> Result<Vec<BlockRun>> {
+        let is_thin = self.thin.contains(zone);
+        // What was thin when the store was opened may have been freed since its space was given back.
+        let fresh = self.fresh.get(&zone).copied().unwrap_or(1);
+        if zone == self.current || (is_thin && fresh < least) {
+            return Ok(Vec::new());
+        }
+        let map = self.map(zone)?;
+        let (free, runs) = (u64::from(map.free()), map.runs());
+        if !is_thin {
+            if free < least || self.free < free.saturating_add(keep) {
+                return Ok(Vec::new());
+            }
+            self.thin.add(zone);
+            self.free -= free;
+            self.thin_free += free;
+        }
+        self.fresh.insert(zone, 0);
+        let at = |(first, count)| BlockRun {
+            first: self.geometry.block_at(Place { zone, index: first }),
+            count: u64::from(count),
+        };
+        Ok(runs.into_iter().map(at).collect())
     }
 
     /// Blocks that are reserved.
@@ -312,7 +395,7 @@ mod tests {
         for held in [taken, frozen, parked] {
             assert_eq!(all.within(held).count(), 0, "{held:?} was given away");
         }
-        allocator.unpark(vec![parked]);
+        allocator.unpark(&[parked]);
         assert_eq!(take_all(&mut allocator).iter().collect::<Vec<_>>(), [parked]);
     }
 

@@ -71,6 +71,17 @@ impl FreeMap {
         }
     }
 
+    /// All free runs, in order.
+    pub(crate) fn runs(&self) -> Vec<(u32, u32)> {
+        let (mut runs, mut at) = (Vec::new(), self.low);
+        while let Some(first) = self.next_free(at) {
+            let count = (first..self.blocks).take_while(|&block| self.is_free(block)).count();
+            runs.push((first, narrow(count)));
+            at = first + narrow(count);
+        }
+        runs
+    }
+
     /// Takes the lowest free run, at most `most` blocks of it.
     pub(crate) fn take_low(&mut self, most: u32) -> Option<(u32, u32)> {
         let first = self.next_free(self.low)?;
@@ -146,6 +157,7 @@ mod tests {
         assert_eq!(map.take_low(150), Some((0, 150)));
         assert_eq!(map.take_high(10), Some((190, 10)));
         map.release(3, 5);
+        assert_eq!(map.runs(), [(3, 5), (150, 40)]);
         assert_eq!(map.take_exactly(6), Some(150));
         assert_eq!(map.take_low(100), Some((3, 5)));
         assert_eq!(map.take_high(100), Some((156, 34)));

@@ -13,12 +13,14 @@
 //!     durable, so no durable generation, and no journal batch behind it, names a block that was reused.
 //! S2  A parked block is not handed out while a reader that started before that moment is still at work.
 //! S3  At rest, a block's refcount is the number of references to it in all maps (check: D014).
+//! S4  A free block of a thin zone is not handed out before its zone has space on the medium again.
 
 mod allocator;
 mod free_map;
 mod gate;
 mod run_set;
 mod tables;
+mod thin;
 
 pub(crate) use allocator::{Allocator, Direction};
 pub(crate) use gate::{Gate, GateGuard};

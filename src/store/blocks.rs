@@ -11,6 +11,9 @@ use crate::space::Direction;
 use crate::units::BlockRun;
 use std::sync::atomic::Ordering;
 
+/// Runs of freed blocks that the allocator hears of at a time: writers wait for its lock.
+pub(super) const RUNS_PER_LOCK: usize = 1024;
+
 /// What blocks are wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -74,9 +77,12 @@ impl Engine {
         Error::new(ErrorKind::Full, format!("the store is full: {advice}"))
     }
 
-    /// Adds a zone, if the device can grow and the limit allows it.
+    /// Adds a zone, if the device can grow and the limit allows it; or makes one usable whose space was given back.
     pub(super) fn grow(&self) -> Result<bool> {
-        let _one_at_a_time = self.growth.lock();
+        let mut one_at_a_time = self.growth.lock();
+        if self.back_a_zone(&mut one_at_a_time)? {
+            return Ok(true);
+        }
         let Some(zones) = self.grow_device()? else { return Ok(false) };
         let _open = self.begin_change()?;
         self.journal.append(|builder| builder.event(&Event::Grow { zones }));
@@ -108,9 +114,8 @@ impl Engine {
 
     /// Frees parked blocks whose readers have left.
     pub(super) fn release_parked(&self) {
-        let released = self.gate.release();
-        if !released.is_empty() {
-            self.with_allocator(|allocator| allocator.unpark(released));
+        for runs in self.gate.release().chunks(RUNS_PER_LOCK) {
+            self.with_allocator(|allocator| allocator.unpark(runs));
         }
     }
 
@@ -138,7 +143,7 @@ impl Engine {
     }
 }
 
-fn is_no_space(cause: &std::io::Error) -> bool {
+pub(super) fn is_no_space(cause: &std::io::Error) -> bool {
     use std::io::ErrorKind as Io;
     matches!(cause.kind(), Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge | Io::Unsupported)
 }
@@ -153,7 +158,10 @@ impl MetadataSpace<'_> {
             if let Some(run) = take()? {
                 return Ok(Some(run));
             }
-            let _one_at_a_time = self.0.growth.lock();
+            let mut one_at_a_time = self.0.growth.lock();
+            if self.0.back_a_zone(&mut one_at_a_time)? {
+                continue;
+            }
             let Some(zones) = self.0.grow_device()? else { return Ok(None) };
             // The event lets a recovery that starts at the checkpoint before this one know the zones, too.
             self.0.journal.append(|builder| builder.event(&Event::Grow { zones }));

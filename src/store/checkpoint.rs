@@ -2,7 +2,7 @@
 //!
 //! Floor 5.
 
-use super::blocks::MetadataSpace;
+use super::blocks::{MetadataSpace, Purpose, RUNS_PER_LOCK};
 use super::engine::Engine;
 use super::head::Head;
 use super::state::State;
@@ -10,9 +10,10 @@ use super::statistics::Counters;
 use crate::catalog::{Catalog, Child};
 use crate::commit::{Checkpointer, Committed, Flushed, Frozen, Lead, Taken, Tally, Target, Unit};
 use crate::error::Result;
-use crate::extent::{DeltaTree, Footprint, Foundation, Limit, View};
+use crate::extent::{CutRoom, DeltaTree, Footprint, Foundation, Limit, View};
 use crate::format::{CatalogKey, CatalogRecord, Root};
-use crate::units::{Epoch, VersionId, wide};
+use crate::limits::{CUTS_PER_BLOCK, CUTS_PER_CHECKPOINT_MAX};
+use crate::units::{Epoch, VersionId, index, wide};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -105,10 +106,18 @@ impl Engine {
             epoch: catalog.epoch,
             next_id: catalog.next_id,
             next_garbage: next_garbage.max(checkpointer.generation.0 << 16),
+            room: self.cut_room(),
             journal: lead.start(),
             is_last,
         };
         Freeze { frozen, taken: lead.take_for_checkpoint(), settling, footprint }
+    }
+
+    /// What the checkpoint that begins may cut off: the records of that take blocks that nobody set aside.
+    fn cut_room(&self) -> CutRoom {
+        let spare = self.free_hint.load(Ordering::Relaxed).saturating_sub(self.floor(Purpose::Relief));
+        let count = index(spare.saturating_mul(CUTS_PER_BLOCK).min(CUTS_PER_CHECKPOINT_MAX));
+        CutRoom { count, blocks_min: self.options.cut_blocks_min }
     }
 
     fn take_dirty(&self, catalog: &mut Catalog) -> Vec<(CatalogKey, Option<CatalogRecord>)> {
@@ -160,14 +169,18 @@ impl Engine {
             for tally in &committed.tallies {
                 note_tally(&mut state.catalog, tally);
             }
-            for garbage in committed.garbage {
+            for (garbage, blocks) in committed.garbage {
+                state.catalog.cut_blocks.insert(garbage.id, blocks);
                 state.catalog.garbage.insert(garbage.id, garbage);
             }
         }
         self.dirty_nodes.fetch_sub(footprint.nodes, Ordering::Relaxed);
         self.dirty_bytes.fetch_sub(footprint.bytes, Ordering::Relaxed);
         self.frozen_records.store(0, Ordering::Relaxed);
-        self.with_allocator(|allocator| allocator.publish(committed.groups, &committed.parked));
+        for runs in committed.parked.chunks(RUNS_PER_LOCK) {
+            self.with_allocator(|allocator| allocator.park(runs));
+        }
+        self.with_allocator(|allocator| allocator.publish(committed.groups));
         self.gate.park(committed.parked);
     }
 }

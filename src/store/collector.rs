@@ -4,6 +4,7 @@
 //! far it came, become durable together with the next checkpoint.
 
 use super::engine::Engine;
+use super::holes::Thinning;
 use super::sizes::settled_root;
 use super::state::State;
 use super::statistics::Counters;
@@ -12,12 +13,9 @@ use crate::commit::Checkpointer;
 use crate::error::Result;
 use crate::extent::{Footprint, Limit, Reaped, Reaper, Victim};
 use crate::format::{CatalogKey, CatalogRecord, Collection, CollectionMode, Garbage, Reference, Root};
-use crate::limits::COLLECT_STEP_BLOCKS;
+use crate::limits::{COLLECT_STEP_BLOCKS, DROPS_PER_CHECKPOINT};
 use crate::units::{DiskBlock, VersionId, wide};
 use std::sync::atomic::Ordering;
-
-/// References that the collector drops before it lets a checkpoint make them free.
-const DROPS_PER_CHECKPOINT: usize = 1 << 20;
 
 /// One piece of the collector's work.
 enum Job {
@@ -42,30 +40,38 @@ impl Engine {
         }
         self.checkpoint_with(&mut checkpointer, false)?;
         drop(checkpointer);
+        if self.options.punch_holes {
+            self.wait_for_parked();
+        }
+        self.give_back_unasked(Thinning::Full)?;
         self.count_sizes(|| Ok(false))
     }
 
     /// Runs collector steps until a checkpoint is worth while. Whether anything was done.
     pub(super) fn collect_some(&self, _proof: &mut Checkpointer) -> Result<bool> {
         let mut worked = false;
-        while self.collect_step()? {
+        while self.collect_step(COLLECT_STEP_BLOCKS)? {
             worked = true;
-            let owes_much = self.metadata_debt() > self.free_hint.load(Ordering::Relaxed) / 2;
-            if owes_much || self.dropped.lock().len() >= DROPS_PER_CHECKPOINT {
+            if self.owes_much() || self.dropped.lock().len() >= DROPS_PER_CHECKPOINT {
                 break;
             }
         }
         Ok(worked)
     }
 
-    /// Runs one collector step. Whether there was anything to do.
-    pub(crate) fn collect_step(&self) -> Result<bool> {
+    /// Whether a checkpoint had better come before more changes.
+    pub(super) fn owes_much(&self) -> bool {
+        self.metadata_debt() > self.free_hint.load(Ordering::Relaxed) / 2
+    }
+
+    /// Runs one collector step, which looks at about `places` places. Whether there was anything to do.
+    pub(crate) fn collect_step(&self, places: u64) -> Result<bool> {
         let job = next_job(&mut self.state.write());
         match job {
             None => return Ok(false),
-            Some(Job::Garbage(garbage)) => self.step_garbage(&garbage)?,
+            Some(Job::Garbage(garbage)) => self.step_garbage(&garbage, places)?,
             Some(Job::Version(collection, victim, children)) => {
-                self.step_version(collection, &victim, &children)?;
+                self.step_version(collection, (&victim, &children), places)?;
             }
         }
         Ok(true)
@@ -76,11 +82,11 @@ impl Engine {
         self.dropped.lock().append(&mut reaped.dropped);
     }
 
-    fn step_garbage(&self, garbage: &Garbage) -> Result<()> {
+    fn step_garbage(&self, garbage: &Garbage, places: u64) -> Result<()> {
         let limit = Limit { below: garbage.limit_below, above: garbage.limit_above, split: garbage.split };
         let victim =
             Victim { reference: garbage.reference, height: garbage.height, first: garbage.first, limit };
-        let walk = Reaper::new(&self.nodes, garbage.cursor, COLLECT_STEP_BLOCKS, false);
+        let walk = Reaper::new(&self.nodes, garbage.cursor, places, false);
         let mut reaped = walk.walk(&victim, &[])?;
         self.drop_all(&mut reaped);
         let catalog = &mut self.state.write().catalog;
@@ -93,11 +99,16 @@ impl Engine {
         Ok(())
     }
 
-    fn step_version(&self, collection: Collection, victim: &Victim, children: &[Root]) -> Result<()> {
+    fn step_version(
+        &self,
+        collection: Collection,
+        (victim, children): (&Victim, &[Root]),
+        places: u64,
+    ) -> Result<()> {
         let keeps = collection.mode == CollectionMode::Trim;
         // What is cleared from a version that stays is written anew: no more than there is room for.
         let room = (self.free_hint.load(Ordering::Relaxed) / 8) << self.nodes.fanout_bits();
-        let budget = if keeps { COLLECT_STEP_BLOCKS.min(room) } else { COLLECT_STEP_BLOCKS };
+        let budget = if keeps { places.min(room) } else { places };
         let walk = Reaper::new(&self.nodes, collection.cursor, budget.max(1), keeps);
         let mut reaped = walk.walk(victim, children)?;
         self.drop_all(&mut reaped);

@@ -4,6 +4,7 @@
 
 use super::full::Room;
 use super::head::Head;
+use super::holes::Refusals;
 use super::maintenance::Signal;
 use super::notices::NoticeBoard;
 use super::options::Options;
@@ -54,7 +55,7 @@ pub(crate) struct Engine {
     pub(super) maintenance: Mutex<Checkpointer>,
     /// Held by whoever counts sizes.
     pub(super) census: Mutex<()>,
-    pub(super) growth: Mutex<()>,
+    pub(super) growth: Mutex<Refusals>,
     pub(super) halted: Mutex<Option<Error>>,
     pub(super) is_halted: AtomicBool,
     pub(super) is_closed: AtomicBool,
@@ -158,7 +159,7 @@ impl Engine {
         let mut allocator = self.allocator.lock();
         let result = change(&mut allocator);
         self.free_hint.store(allocator.free(), Ordering::Relaxed);
-        self.watch(allocator.free(), allocator.zones());
+        self.watch(&allocator);
         result
     }
 }

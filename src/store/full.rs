@@ -7,6 +7,7 @@ use super::engine::Engine;
 use super::notices::{Notice, Notices};
 use super::watermarks::Level;
 use crate::error::{Error, ErrorKind, Result};
+use crate::space::Allocator;
 use crate::units::DiskId;
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -204,8 +205,8 @@ impl Engine {
     }
 
     /// Tells listeners if the store passed a watermark. The caller has the allocator's lock.
-    pub(super) fn watch(&self, free: u64, zones: u64) {
-        if let Some(level) = self.level(free, zones) {
+    pub(super) fn watch(&self, allocator: &Allocator) {
+        if let Some(level) = self.level(allocator) {
             for notice in self.watermarks.update(level) {
                 self.notices.post(notice);
             }
@@ -215,12 +216,15 @@ impl Engine {
     /// A new listener to notices.
     pub(super) fn listen(&self) -> Notices {
         let allocator = self.allocator.lock();
-        let level = self.level(allocator.free(), allocator.zones());
+        let level = self.level(&allocator);
         self.notices.listen(level.and_then(|level| self.watermarks.standing(level)))
     }
 
     /// How full the store is; `None` if nobody knows where its limit is.
-    pub(super) fn level(&self, free: u64, zones: u64) -> Option<Level> {
+    pub(super) fn level(&self, allocator: &Allocator) -> Option<Level> {
+        let zones = allocator.zones();
+        let thin = if self.watermarks.is_refused() { 0 } else { allocator.thin_free() };
+        let free = allocator.free() + thin;
         let per_zone = u64::from(self.geometry.data_blocks_per_zone());
         let zones_max = self.watermarks.zones_max(zones)?;
         Some(Level {

@@ -4,18 +4,20 @@
 //! run inside the calls that need them.
 
 use super::engine::Engine;
+use super::holes::Thinning;
+use super::pace::Pace;
 use crate::commit::Checkpointer;
 use crate::error::Result;
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the background thread looks around unasked.
 const TICK: Duration = Duration::from_millis(500);
-/// Changes wait this many ticks at most for a checkpoint.
-const TICKS_PER_CHECKPOINT: u32 = 10;
+/// Changes wait so long for a checkpoint, at most.
+const CHECKPOINT_PERIOD: Duration = Duration::from_secs(5);
 
 /// How the background thread is told, and how it tells others.
 #[derive(Default)]
@@ -64,10 +66,21 @@ impl Signal {
         }
     }
 
-    /// Waits to be asked for something. `None` if the thread must stop.
-    fn wait(&self) -> Option<Wanted> {
+    /// Does nothing for so long, or until a checkpoint is wanted.
+    pub(super) fn rest(&self, time: Duration) {
+        let until = Instant::now() + time;
         let mut state = self.state.lock();
-        if !(state.wants_checkpoint || state.wants_collection || state.must_stop) {
+        while !(state.wants_checkpoint || state.must_stop) {
+            if self.changed.wait_until(&mut state, until).timed_out() {
+                return;
+            }
+        }
+    }
+
+    /// Waits to be asked for something, unless there is more to do anyway. `None` if the thread must stop.
+    fn wait(&self, pace: Pace) -> Option<Wanted> {
+        let mut state = self.state.lock();
+        if pace == Pace::Done && !(state.wants_checkpoint || state.wants_collection || state.must_stop) {
             self.changed.wait_for(&mut state, TICK);
         }
         let wanted = Wanted {
@@ -85,7 +98,7 @@ impl Signal {
         self.state.lock().wants_checkpoint = false;
     }
 
-    fn is_checkpoint_wanted(&self) -> bool {
+    pub(super) fn is_checkpoint_wanted(&self) -> bool {
         let state = self.state.lock();
         state.wants_checkpoint || state.must_stop
     }
@@ -124,22 +137,24 @@ impl Engine {
             || self.state.read().catalog.dirty_count() > 0
     }
 
-    fn tick(&self, wanted: &Wanted, is_due: bool) -> Result<()> {
+    fn tick(&self, wanted: &Wanted, is_due: bool, before: Pace) -> Result<Pace> {
         self.check_writable()?;
         if is_due {
             self.expire_unasked()?;
         }
         self.release_parked();
         let must_checkpoint = wanted.checkpoint || wanted.collection || (is_due && self.has_changes());
-        let mut checkpointer = self.maintenance.lock();
         if must_checkpoint {
-            self.checkpoint_and_tell(&mut checkpointer)?;
+            self.checkpoint_and_tell(&mut self.maintenance.lock())?;
         }
-        while !self.signal.is_checkpoint_wanted() && self.collect_some(&mut checkpointer)? {
-            self.checkpoint_and_tell(&mut checkpointer)?;
+        if is_due {
+            self.give_back_unasked(Thinning::Unasked)?;
         }
-        drop(checkpointer);
-        self.count_sizes(|| self.pause_to_checkpoint())
+        let pace = self.collect_politely(TICK, before)?;
+        if pace == Pace::Done {
+            self.count_sizes(|| self.pause_to_checkpoint())?;
+        }
+        Ok(pace)
     }
 
     /// Runs the checkpoint that somebody waits for, in the midst of a count. Whether the count must make way.
@@ -158,7 +173,7 @@ impl Engine {
     }
 
     /// Runs a checkpoint, and tells writes that wait for space if it freed some.
-    fn checkpoint_and_tell(&self, checkpointer: &mut Checkpointer) -> Result<()> {
+    pub(super) fn checkpoint_and_tell(&self, checkpointer: &mut Checkpointer) -> Result<()> {
         let free = self.free_hint.load(Ordering::Relaxed);
         self.checkpoint_with(checkpointer, false)?;
         if self.free_hint.load(Ordering::Relaxed) > free {
@@ -204,17 +219,19 @@ impl Maintainer {
 }
 
 fn run(engine: &Weak<Engine>) {
-    let mut ticks = 0;
+    let mut last_due = Instant::now();
+    let mut pace = Pace::Done;
     while let Some(engine) = engine.upgrade() {
-        let Some(wanted) = engine.signal.wait() else { return };
-        ticks += 1;
-        let is_due = ticks >= TICKS_PER_CHECKPOINT;
+        let Some(wanted) = engine.signal.wait(pace) else { return };
+        let is_due = last_due.elapsed() >= CHECKPOINT_PERIOD;
         if is_due {
-            ticks = 0;
+            last_due = Instant::now();
         }
-        // A failure has halted the store: whoever calls next is told.
-        if engine.tick(&wanted, is_due).is_err() && engine.is_halted.load(Ordering::Acquire) {
-            return;
-        }
+        pace = match engine.tick(&wanted, is_due, pace) {
+            Ok(pace) => pace,
+            // A failure has halted the store: whoever calls next is told.
+            Err(_) if engine.is_halted.load(Ordering::Acquire) => return,
+            Err(_) => Pace::Done,
+        };
     }
 }

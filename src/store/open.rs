@@ -5,6 +5,7 @@
 use super::engine::Engine;
 use super::full::Room;
 use super::head::Head;
+use super::holes::back_tables;
 use super::maintenance::{Maintainer, Signal};
 use super::notices::{NoticeBoard, Notices};
 use super::options::Options;
@@ -192,6 +193,9 @@ impl Store {
         let durable_zones = zones_after(&recovered.batches[..recovered.durable], record.zones)?;
         check_length(&*device, geometry.length_bytes(durable_zones))?;
         if !device.is_read_only() {
+            if device.may_have_holes() {
+                back_tables(&*device, &geometry, record.zones)?;
+            }
             begin_term(&*device, &geometry, &mut superblock, &recovered, zones)?;
         }
         let parts = Parts { device, meter, geometry, options, superblock, record, record_run: Some(run) };
@@ -199,6 +203,7 @@ impl Store {
         let catalog = read_catalog(&*parts.device, &geometry, &nodes, &parts.record)?;
         let engine = parts.assemble(nodes, catalog, &recovered, zones)?;
         engine.replay(&recovered)?;
+        engine.back_reserve()?;
         Self::start(engine)
     }
 
@@ -235,6 +240,16 @@ impl Store {
     /// `Io` if the medium fails, `Corrupt` if a tree is damaged.
     pub fn collect(&self) -> Result<()> {
         self.shared.collect()
+    }
+
+    /// Gives the space of free blocks back: to the file system, by punching holes, or to a block device, by discarding. What the
+    /// store needs to stay able to delete, settle and close stays; zones that writers need get their space back
+    /// first. Returns how many bytes. With [`Options::punch_holes`] the store does most of that unasked.
+    ///
+    /// # Errors
+    /// `Unsupported` where the medium cannot do it, `Io` if it fails: the store has halted then.
+    pub fn trim(&self) -> Result<u64> {
+        self.shared.trim()
     }
 
     /// What the store is made of now.
@@ -426,6 +441,9 @@ impl Parts {
         if zones > record.zones {
             allocator.grow(zones);
         }
+        if !device.is_read_only() && device.may_have_holes() {
+            allocator.doubt_all();
+        }
         let journal = Journal::new(
             device.clone(),
             geometry,
@@ -476,7 +494,7 @@ impl Parts {
             frozen_records: AtomicU64::new(0),
             maintenance: Mutex::new(checkpointer),
             census: Mutex::new(()),
-            growth: Mutex::new(()),
+            growth: Mutex::default(),
             halted: Mutex::new(None),
             is_halted: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),

@@ -2,6 +2,7 @@
 //!
 //! Floor 5.
 
+use crate::limits::CUT_BLOCKS_MIN;
 use std::time::UNIX_EPOCH;
 
 /// How a store is made and opened. The defaults suit a host with many disks.
@@ -10,6 +11,7 @@ use std::time::UNIX_EPOCH;
 /// let options = cowblk::Options::default().cache_bytes(256 << 20).max_bytes(1 << 40);
 /// ```
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each switches something of its own")]
 pub struct Options {
     pub(crate) block_size: u32,
     pub(crate) zone_blocks: Option<u32>,
@@ -18,6 +20,9 @@ pub struct Options {
     pub(crate) cache_bytes: u64,
     pub(crate) dirty_bytes: u64,
     pub(crate) background: bool,
+    pub(crate) collect_rate: Option<u64>,
+    pub(crate) punch_holes: bool,
+    pub(crate) cut_blocks_min: u64,
     pub(crate) overwrite: bool,
     pub(crate) keep_replaced: Option<u64>,
     pub(crate) keep_replaced_when_full: bool,
@@ -35,6 +40,9 @@ impl Default for Options {
             cache_bytes: 128 << 20,
             dirty_bytes: 128 << 20,
             background: true,
+            collect_rate: None,
+            punch_holes: false,
+            cut_blocks_min: CUT_BLOCKS_MIN,
             overwrite: false,
             keep_replaced: Some(7 * 24 * 60 * 60),
             keep_replaced_when_full: false,
@@ -96,10 +104,34 @@ impl Options {
         Self { background: on, ..self }
     }
 
+    /// The background thread drops at most so many references to deleted blocks a second; `None` (the default) for as
+    /// many as it comes to beside reads, writes and flushes, to which it leaves three quarters of a processor. A write
+    /// that finds no space, and [`Store::collect`](crate::Store::collect), do not wait for that.
+    #[must_use]
+    pub fn collect_rate(self, blocks_per_second: Option<u64>) -> Self {
+        Self { collect_rate: blocks_per_second, ..self }
+    }
+
+    /// Whether the space of blocks that become free is given back to the file system (holes are punched into the store's file) or
+    /// block device: zone by zone, by the background thread and by [`Store::collect`](crate::Store::collect). Off by default: the
+    /// file then keeps what it grew to, and writes find it at hand. What was given back may be gone when the store
+    /// wants it again: a write is refused then as in a full store.
+    #[must_use]
+    pub fn punch_holes(self, on: bool) -> Self {
+        Self { punch_holes: on, ..self }
+    }
+
     /// Whether creating a store may overwrite a file or block device that holds data. Off by default.
     #[must_use]
     pub fn overwrite(self, on: bool) -> Self {
         Self { overwrite: on, ..self }
+    }
+
+    /// For tests, whose disks are small: the fewest blocks of data in a subtree that a discard cuts off for the collector.
+    #[cfg(any(test, feature = "sim"))]
+    #[must_use]
+    pub fn cut_blocks_min(self, blocks: u64) -> Self {
+        Self { cut_blocks_min: blocks, ..self }
     }
 
     /// How many seconds the automatic snapshot of what a restore replaced is kept at most; a week by default, `None`

@@ -2,9 +2,11 @@
 //!
 //! Floor 5.
 
+use super::blocks::Purpose;
 use super::engine::Engine;
-use crate::format::FORMAT_VERSION;
-use crate::units::wide;
+use super::state::State;
+use crate::format::{FORMAT_VERSION, Garbage};
+use crate::units::{VersionId, wide};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,14 +48,22 @@ pub struct Status {
     pub snapshots: u64,
     /// Blocks that can be written now, without growing.
     pub free_blocks: u64,
+    /// Those of them that may have no space in the file system, to which it was given back; they get it before they are written.
+    pub thin_blocks: u64,
     /// Blocks that hold data, extent nodes or the catalog, or wait for a checkpoint to free them.
     pub used_blocks: u64,
     /// Data blocks that the store can come to have; null where nobody knows, since its file may grow without a limit.
     pub capacity_blocks: Option<u64>,
     /// Blocks of superblocks, journal and refcount tables.
     pub metadata_blocks: u64,
-    /// Deleted versions that the collector has still to walk.
+    /// Blocks of the free ones that data never takes: deletes, discards, checkpoints and closing live on them.
+    pub reserve_blocks: u64,
+    /// Deleted versions, and parts of maps that were cut off, that the collector has still to walk.
     pub reclaimable_versions: u64,
+    /// About how many blocks that will free; exact where sizes were counted, else at most.
+    pub reclaimable_blocks: u64,
+    /// References that the collector dropped since the store was opened.
+    pub collected_blocks: u64,
     /// How many checkpoints the store has seen.
     pub generation: u64,
     /// What a recovery would have to read.
@@ -90,12 +100,38 @@ pub struct Stats {
     pub collected_blocks: u64,
 }
 
+/// About how many blocks the collector has still to free.
+fn reclaimable_blocks(state: &State, block_size: u32) -> u64 {
+    let catalog = &state.catalog;
+    let of_version = |id: &VersionId| {
+        let version = catalog.versions.get(id).filter(|version| !version.trimmed)?;
+        let collection = catalog.collection.filter(|collection| collection.victim == *id);
+        let cursor = collection.map_or(0, |collection| collection.cursor.0);
+        let blocks = version.exclusive.unwrap_or(version.root.mapped);
+        Some(ahead(blocks, cursor, version.size_bytes.div_ceil(u64::from(block_size))))
+    };
+    let of_garbage = |garbage: &Garbage| {
+        let span = 1 << (garbage.height * state.fanout_bits).min(63);
+        let blocks = catalog.cut_blocks.get(&garbage.id).copied().unwrap_or(span);
+        ahead(blocks, garbage.cursor.0.saturating_sub(garbage.first.0), span)
+    };
+    let versions = catalog.lineage.queue.iter().filter_map(of_version);
+    versions.chain(catalog.garbage.values().map(of_garbage)).fold(0, u64::saturating_add)
+}
+
+/// How many of `blocks` blocks, spread over `span` places, lie ahead of the place `cursor`.
+fn ahead(blocks: u64, cursor: u64, span: u64) -> u64 {
+    let places = u128::from(span.saturating_sub(cursor));
+    u64::try_from(u128::from(blocks) * places / u128::from(span.max(1))).unwrap_or(u64::MAX)
+}
+
 impl Engine {
     /// What the store is made of now.
     pub(super) fn status(&self) -> Status {
-        let (free, zones, unused) = {
+        let (free, thin, zones, unused, level) = {
             let allocator = self.allocator.lock();
-            (allocator.free(), allocator.zones(), allocator.reserved())
+            let (thin, level) = (allocator.thin_free(), self.level(&allocator));
+            (allocator.free() + thin, thin, allocator.zones(), allocator.reserved(), level)
         };
         let data = zones * u64::from(self.geometry.data_blocks_per_zone());
         let state = self.state.read();
@@ -114,9 +150,13 @@ impl Engine {
             disks: wide(state.catalog.disks.len()),
             snapshots: wide(state.catalog.snapshots.len()),
             free_blocks: free + unused,
+            thin_blocks: thin,
             used_blocks: data - free - unused,
-            capacity_blocks: self.level(free, zones).map(|level| level.capacity),
+            capacity_blocks: level.map(|level| level.capacity),
             metadata_blocks: self.geometry.length_blocks(zones) - data,
+            reserve_blocks: self.floor(Purpose::Data),
+            reclaimable_blocks: reclaimable_blocks(&state, self.block_size()).min(data - free - unused),
+            collected_blocks: self.counters.collected_blocks.load(Ordering::Relaxed),
             reclaimable_versions: wide(state.catalog.lineage.queue.len() + state.catalog.garbage.len()),
             generation: self.maintenance.try_lock().map_or(0, |checkpointer| checkpointer.generation.0),
             journal_used_bytes: self.journal.used_bytes(),

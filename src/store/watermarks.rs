@@ -19,6 +19,8 @@ pub(super) struct Watermarks {
     zones_max: Option<u64>,
     /// The file system refused to let the store grow, the last time it was asked.
     is_stuck: AtomicBool,
+    /// It refused to give back the space of free blocks, the last time it was asked.
+    is_refused: AtomicBool,
 }
 
 /// How full a store is, in blocks.
@@ -42,12 +44,28 @@ impl Watermarks {
         let mut marks = marks.to_vec();
         marks.sort_unstable();
         marks.dedup();
-        Self { marks, passed: AtomicUsize::new(0), zones_max, is_stuck: AtomicBool::new(false) }
+        Self {
+            marks,
+            passed: AtomicUsize::new(0),
+            zones_max,
+            is_stuck: AtomicBool::new(false),
+            is_refused: AtomicBool::new(false),
+        }
     }
 
     /// The file system let the store grow, or did not.
     pub(super) fn grew(&self, did_grow: bool) {
         self.is_stuck.store(!did_grow, Ordering::Relaxed);
+    }
+
+    /// The file system gave the space of a zone back, or did not.
+    pub(super) fn backed(&self, did_back: bool) {
+        self.is_refused.store(!did_back, Ordering::Relaxed);
+    }
+
+    /// Whether free blocks that have no space count as used.
+    pub(super) fn is_refused(&self) -> bool {
+        self.is_refused.load(Ordering::Relaxed)
     }
 
     /// The most zones that the store can have, which has `zones` now; `None`: nobody knows.

@@ -6,6 +6,7 @@
 #[path = "../model/mod.rs"]
 mod model;
 
+mod holes;
 mod pressure;
 mod stamped;
 mod states;

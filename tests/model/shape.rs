@@ -14,6 +14,8 @@ pub struct Shape {
     /// The store never grows beyond so many zones.
     pub zones_max: u64,
     pub limit: Limit,
+    /// Whether the space of free blocks is given back.
+    pub punches: bool,
 }
 
 /// What keeps a store from growing.
@@ -35,6 +37,7 @@ impl Shape {
         journal_bytes: 64 << 10,
         zones_max: 1000,
         limit: Limit::Options,
+        punches: false,
     };
 
     /// Any small store.
@@ -54,6 +57,7 @@ impl Shape {
             } else {
                 *dice.pick(&[Limit::Options, Limit::Medium, Limit::Fixed])
             },
+            punches: dice.one_in(3),
         }
     }
 
@@ -82,6 +86,7 @@ impl Shape {
             .max_bytes(bytes_max)
             .cache_bytes(64 << 10)
             .background(false)
+            .punch_holes(self.punches)
             // The model knows what verbs do, and not which write finds the store full; tests/full.rs has both.
             .keep_replaced_when_full(true)
             .clock(|| 1_700_000_000)

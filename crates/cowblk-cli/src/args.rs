@@ -88,6 +88,9 @@ pub(crate) enum Command {
     /// Give the blocks of deleted content back now, instead of behind later commands
     #[command(after_help = "Examples:\n  cowblk --store pool.cow collect")]
     Collect,
+    /// Give the space of free blocks back to the file system or device below the store
+    #[command(after_help = "Examples:\n  cowblk --store pool.cow trim")]
+    Trim,
     /// Audit the whole store; exit code 1 and a list of defects if it is not clean
     Check(check::Arguments),
     /// Read every block of data and compare its checksum; exit code 1 and a list if any is bad

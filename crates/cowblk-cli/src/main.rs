@@ -37,6 +37,7 @@ mod table;
 mod times;
 mod transfer;
 mod tree;
+mod trim;
 mod view;
 
 use std::process::ExitCode;
@@ -74,6 +75,7 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Receive(arguments) => receive::run(&session, &arguments),
         Command::Status => status::run(&session),
         Command::Collect => collect::run(&session),
+        Command::Trim => trim::run(&session),
         Command::Check(arguments) => check::run(&session, &arguments),
         Command::Scrub(arguments) => scrub::run(&session, &arguments),
         Command::Repair(arguments) => repair::run(&session, &arguments),

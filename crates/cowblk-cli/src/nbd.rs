@@ -23,6 +23,7 @@ use crate::session::Session;
   cowblk --store pool.cow nbd --tcp 127.0.0.1:10809 --read-only
   qemu-img info 'nbd+unix:///web-1/vda?socket=pool.sock'
   nbdcopy 'nbd+unix:///web-1/vda@before-upgrade?socket=pool.sock' vda.raw")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Arguments {
     /// Listen at a path; a socket that nobody listens at any more is replaced
     #[arg(long, value_name = "PATH")]
@@ -55,6 +56,13 @@ pub(crate) struct Arguments {
     /// Seconds that a client may say nothing or take no replies [default: for ever]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     idle_time: Option<u64>,
+    /// Blocks of deleted content that the collector gives back in a second, at most [default: as many as it comes to
+    /// beside the clients]
+    #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..))]
+    collect_rate: Option<u64>,
+    /// Give the space of blocks that become free back to the file system or device below the store
+    #[arg(long)]
+    punch_holes: bool,
     /// Do not log connections on standard error
     #[arg(long)]
     quiet: bool,
@@ -90,7 +98,13 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
         server.stop();
         Ok(())
     };
-    if arguments.read_only { session.read(serve) } else { session.write(serve) }
+    if arguments.read_only {
+        session.read(serve)
+    } else {
+        let options =
+            session.options().collect_rate(arguments.collect_rate).punch_holes(arguments.punch_holes);
+        session.write_with(options, serve)
+    }
 }
 
 fn settings(arguments: &Arguments) -> Result<Settings, Failure> {

@@ -31,9 +31,11 @@ fn table(status: &Status) -> Table {
     line("snapshots", status.snapshots.to_string());
     line("used blocks", blocks(status.used_blocks));
     line("free blocks", blocks(status.free_blocks));
+    line("of them without space", blocks(status.thin_blocks));
     line("capacity", status.capacity_blocks.map_or_else(|| "no limit known".into(), blocks));
     line("fixed metadata", blocks(status.metadata_blocks));
-    line("still to collect", format!("{} deleted versions", status.reclaimable_versions));
+    line("reserve", blocks(status.reserve_blocks));
+    line("still to collect", to_collect(status));
     line("zones", format!("{} of {} blocks", status.zones, status.zone_blocks));
     line(
         "journal",
@@ -41,6 +43,19 @@ fn table(status: &Status) -> Table {
     );
     line("generation", status.generation.to_string());
     table
+}
+
+fn to_collect(status: &Status) -> String {
+    match status.reclaimable_versions {
+        0 => "nothing".into(),
+        1 => format!("1 deleted version, about {}", human_blocks(status)),
+        many => format!("{many} deleted versions, about {}", human_blocks(status)),
+    }
+}
+
+fn human_blocks(status: &Status) -> String {
+    let bytes = status.reclaimable_blocks.saturating_mul(u64::from(status.block_size));
+    format!("{} blocks ({})", status.reclaimable_blocks, human(bytes))
 }
 
 fn state(status: &Status) -> &'static str {

@@ -31,7 +31,7 @@ pub enum Fault {
     LengthError,
     /// A write, a growth or a discard finds no space (ENOSPC); of a write, any first part may have arrived.
     NoSpace,
-    /// A write into a range that was discarded, and not written since, finds no space (ENOSPC): a file system gave
+    /// A write into a range that was discarded, and neither written nor allocated since, or allocating it, finds no space (ENOSPC): a file system gave
     /// the range away. Any first part may have arrived. After a crash all such ranges count as discarded still.
     NoSpaceInHoles,
     /// A sync finds no space (ENOSPC), where a file system looks for it late; the writes before it are as volatile
@@ -65,16 +65,15 @@ impl Fault {
     pub fn fits(self, call: Call) -> bool {
         match self {
             Fault::ReadError | Fault::StaleRead | Fault::FlippedOnRead => matches!(call, Call::Read { .. }),
-            Fault::WriteError | Fault::NoSpaceInHoles | Fault::LostWrite | Fault::MisdirectedWrite => {
+            Fault::WriteError | Fault::LostWrite | Fault::MisdirectedWrite => {
                 matches!(call, Call::Write { .. })
             }
+            Fault::NoSpaceInHoles => matches!(call, Call::Write { .. } | Call::Allocate { .. }),
             Fault::SyncError | Fault::SyncNoSpace | Fault::SyncDropsWrites => matches!(call, Call::Sync),
             Fault::LengthError => false,
-            Fault::GrowError => matches!(call, Call::Grow { .. }),
+            Fault::GrowError => matches!(call, Call::Grow { .. } | Call::Allocate { .. }),
             Fault::DiscardError => matches!(call, Call::Discard { .. }),
-            Fault::NoSpace => {
-                matches!(call, Call::Write { .. } | Call::Grow { .. } | Call::Discard { .. })
-            }
+            Fault::NoSpace => !matches!(call, Call::Read { .. } | Call::Sync),
             Fault::ShortTransfer => matches!(call, Call::Read { .. } | Call::Write { .. }),
             Fault::AnyError | Fault::Interrupted | Fault::PowerCut | Fault::FlippedAtRest => true,
         }

@@ -26,6 +26,10 @@ impl Holes {
         self.0 = std::mem::take(&mut self.0).into_iter().flat_map(left).collect();
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn meet(&self, range: &Range<usize>) -> bool {
         self.0.iter().any(|hole| hole.start < range.end && range.start < hole.end)
     }

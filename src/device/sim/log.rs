@@ -30,6 +30,13 @@ pub enum Call {
         /// The length that was asked for.
         len_bytes: u64,
     },
+    /// `allocate`.
+    Allocate {
+        /// The first byte.
+        offset: u64,
+        /// How many bytes.
+        len_bytes: u64,
+    },
     /// `discard`.
     Discard {
         /// The first byte.
@@ -59,6 +66,7 @@ impl fmt::Display for Call {
             Call::Write { offset, len_bytes } => write!(f, "write {len_bytes} bytes at {offset}"),
             Call::Sync => write!(f, "sync"),
             Call::Grow { len_bytes } => write!(f, "grow to {len_bytes} bytes"),
+            Call::Allocate { offset, len_bytes } => write!(f, "allocate {len_bytes} bytes at {offset}"),
             Call::Discard { offset, len_bytes } => write!(f, "discard {len_bytes} bytes at {offset}"),
         }
     }

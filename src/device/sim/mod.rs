@@ -266,6 +266,15 @@ impl Device for SimDevice {
         self.for_writing()?.operate(call, |state, struck| state.discard(offset, len_bytes, struck))
     }
 
+    fn allocate(&self, offset: u64, len_bytes: u64) -> io::Result<()> {
+        let call = Call::Allocate { offset, len_bytes };
+        self.for_writing()?.operate(call, |state, struck| state.allocate(offset, len_bytes, struck))
+    }
+
+    fn may_have_holes(&self) -> bool {
+        self.state.lock().has_holes()
+    }
+
     fn can_grow(&self) -> bool {
         // A medium that is full can still say so: only one of fixed size cannot grow at all.
         !self.read_only && self.state.lock().capacity_bytes.is_some()

@@ -27,6 +27,8 @@ pub(super) struct State {
     pub(super) unsynced: Vec<Unsynced>,
     /// What was discarded and not written since, as far as a reader sees.
     holes: Holes,
+    /// What was allocated since the last sync.
+    allocated: Vec<Range<usize>>,
     /// The durable image of when the faults were set, for stale reads; kept only while a rule asks for them.
     stale: Option<Image>,
     random: Random,
@@ -48,6 +50,7 @@ impl State {
             durable: image,
             unsynced: Vec::new(),
             holes: Holes::default(),
+            allocated: Vec::new(),
             stale: None,
             random,
             faults: Faults::none(),
@@ -67,10 +70,12 @@ impl State {
     /// The state after a crash, with the power back.
     pub(super) fn crash(&self, survival: &Survival) -> State {
         let image = survival::crash(&self.durable, &self.unsynced, survival);
+        let mut holes = self.holes.clone();
+        self.allocated.iter().for_each(|range| holes.add(range.clone()));
         State {
             capacity_bytes: self.capacity_bytes,
             discarded: self.discarded,
-            holes: self.holes.clone(),
+            holes,
             log: self.log.as_ref().map(|_| Vec::new()),
             ..State::new(image, self.random.clone())
         }
@@ -150,6 +155,7 @@ impl State {
             return Err(Errno::ENOSPC.into());
         }
         fail_without_effect(struck, Fault::SyncError)?;
+        self.allocated.clear();
         for unsynced in self.unsynced.drain(..) {
             unsynced.change.apply(&mut self.durable);
         }
@@ -173,6 +179,27 @@ impl State {
             );
         }
         fail_without_effect(struck, Fault::GrowError)
+    }
+
+    /// Until the next sync, a crash makes a range that was allocated a hole again.
+    pub(super) fn allocate(&mut self, offset: u64, len_bytes: u64, struck: &Struck) -> io::Result<()> {
+        let len = usize::try_from(len_bytes).map_err(|_| beyond_the_end())?;
+        let range = self.range(offset, len).ok_or_else(beyond_the_end)?;
+        let is_full =
+            struck.by(Fault::NoSpace) || struck.by(Fault::NoSpaceInHoles) && self.holes.meet(&range);
+        if is_full && !struck.by(Fault::PowerCut) {
+            return Err(Errno::ENOSPC.into());
+        }
+        fail_without_effect(struck, Fault::GrowError)?;
+        if self.holes.meet(&range) {
+            self.allocated.push(range.clone());
+            self.holes.fill(range);
+        }
+        Ok(())
+    }
+
+    pub(super) fn has_holes(&self) -> bool {
+        !self.holes.is_empty()
     }
 
     pub(super) fn discard(&mut self, offset: u64, len_bytes: u64, struck: &Struck) -> io::Result<()> {

@@ -113,7 +113,18 @@ fn a_snapshot_says_what_the_rest_api_says() {
 fn status_and_check_are_objects() {
     let bench = Bench::with_disk();
     let status = bench.json(["status"]);
-    for key in ["uuid", "block_size", "used_blocks", "free_blocks", "reclaimable_versions", "halted"] {
+    for key in [
+        "uuid",
+        "block_size",
+        "used_blocks",
+        "free_blocks",
+        "reclaimable_versions",
+        "reclaimable_blocks",
+        "reserve_blocks",
+        "metadata_blocks",
+        "thin_blocks",
+        "halted",
+    ] {
         assert!(!status[key].is_null(), "{key} in {status}");
     }
     let check = bench.json(["check"]);

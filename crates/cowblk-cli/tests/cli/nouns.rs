@@ -150,6 +150,10 @@ fn status_check_and_collect_say_what_they_found() {
     let bench = Bench::with_disk();
     assert!(bench.ok(["status"]).contains("used blocks"));
     assert!(bench.ok(["collect"]).starts_with("freed"));
+    assert!(bench.ok(["status"]).contains("still to collect"));
+    // Whether anything is given back is the file system's to say.
+    let trimmed = bench.run(["trim"]);
+    assert!([0, 8].contains(&trimmed.code), "{}", trimmed.stderr);
     assert!(bench.ok(["check"]).starts_with("clean"));
     bench.ok(["disk", "import", &bench.file("image", &noise(7, 1 << 20)), "web/vda"]);
     bench.ok(["snapshot", "create", "web", "first"]);

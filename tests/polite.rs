@@ -1,0 +1,107 @@
+//! Polite: the collector in the background keeps its rate, shows how far it came, makes way, and hurries where somebody is in need.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
+
+use cowblk::device::MemoryDevice;
+use cowblk::{Disk, ErrorKind, Options, Server, Status, Store, check_device};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const BLOCK: u64 = 4096;
+/// Leaves with one block each: the collector's steps are counted in places, so this is many of them.
+const LEAVES: u64 = 160;
+
+struct Scene {
+    device: Arc<MemoryDevice>,
+    store: Store,
+    server: Server,
+    disk: Disk,
+}
+
+/// A store that has just deleted a snapshot, which alone holds a block in each leaf.
+fn deleted(options: Options) -> Scene {
+    let device = Arc::new(MemoryDevice::new(0));
+    let store = Store::create_on(device.clone(), options.journal_bytes(1 << 20)).unwrap();
+    let server = store.create_server("web").unwrap();
+    let disk = server.create_disk("vda", LEAVES * 256 * BLOCK).unwrap();
+    let write = |byte: u8| (0..LEAVES).for_each(|leaf| disk.write_at(&[byte; 4096], leaf << 20).unwrap());
+    write(1);
+    let snapshot = server.snapshot("old", "").unwrap();
+    write(2);
+    store.checkpoint().unwrap();
+    store.delete_snapshot(snapshot.id()).unwrap();
+    Scene { device, store, server, disk }
+}
+
+impl Scene {
+    /// What the status says, again and again, until nothing is left to collect.
+    fn watch(&self) -> Vec<Status> {
+        let mut seen = vec![self.store.status()];
+        while seen.last().unwrap().reclaimable_versions > 0 {
+            sleep(Duration::from_millis(5));
+            seen.push(self.store.status());
+        }
+        seen
+    }
+
+    fn assert_clean(self) {
+        self.store.close().unwrap();
+        let report = check_device(&*self.device).unwrap();
+        assert!(report.is_clean(), "{:?}", report.findings);
+    }
+}
+
+/// 160 blocks and as many nodes, at 400 a second. The last step is not rested behind.
+#[test]
+fn a_rate_is_kept_and_the_status_shows_how_far_it_came() {
+    let start = Instant::now();
+    let scene = deleted(Options::default().collect_rate(Some(400)));
+    let seen = scene.watch();
+    let spent = start.elapsed();
+    assert!(spent >= Duration::from_millis(600), "320 references went in {spent:?}");
+    assert_eq!(seen[0].reclaimable_blocks, LEAVES);
+    let steps = seen.windows(2).filter(|pair| pair[0].collected_blocks < pair[1].collected_blocks).count();
+    assert!(steps >= 3, "progress was seen {steps} times: {seen:?}");
+    for pair in seen.windows(2) {
+        assert!(pair[0].reclaimable_blocks >= pair[1].reclaimable_blocks, "{pair:?}");
+    }
+    let last = seen.last().unwrap();
+    assert_eq!(last.reclaimable_blocks, 0);
+    assert!(last.collected_blocks >= 2 * LEAVES);
+    scene.assert_clean();
+}
+
+/// Whoever waited for the rate would wait for minutes.
+#[test]
+fn who_asks_for_the_collector_does_not_wait_for_its_rate() {
+    let scene = deleted(Options::default().collect_rate(Some(1)));
+    while scene.store.status().collected_blocks == 0 {
+        sleep(Duration::from_millis(5));
+    }
+    scene.store.collect().unwrap();
+    assert_eq!(scene.store.status().reclaimable_versions, 0);
+    scene.assert_clean();
+}
+
+/// The same for a store that is closed, and for one that is full: a write needs what was deleted.
+#[test]
+fn neither_closing_nor_a_write_that_finds_no_space_waits_for_the_rate() {
+    let scene = deleted(Options::default().collect_rate(Some(1)));
+    while scene.store.status().collected_blocks == 0 {
+        sleep(Duration::from_millis(5));
+    }
+    scene.assert_clean();
+
+    let options =
+        Options::default().collect_rate(Some(1)).zone_blocks(64).max_bytes(5 << 20).journal_bytes(1 << 20);
+    let scene = deleted(options);
+    let other = scene.server.create_disk("vdb", 64 << 20).unwrap();
+    let refusal = (0..).find_map(|nth| other.write_at(&[3; 4096], nth * BLOCK).err()).unwrap();
+    assert_eq!(refusal.kind(), ErrorKind::Full);
+    assert_eq!(scene.store.status().reclaimable_versions, 0, "refused before all was collected");
+    let mut byte = [0];
+    scene.disk.read_at(&mut byte, 0).unwrap();
+    assert_eq!(byte, [2]);
+    scene.assert_clean();
+}
