@@ -64,7 +64,9 @@ impl Census {
                 lowered(nodes, *root, height).map(Beside::At)
             }
         });
-        let beside = beside.collect::<Result<Vec<_>>>()?;
+        let mut beside = beside.collect::<Result<Vec<_>>>()?;
+        // A higher neighbour may hold nothing where this tree lies.
+        beside.retain(|place| !matches!(place, Beside::At(reference) if reference.is_hole()));
         let mut walk =
             Walk { nodes, from: cursor.0, budget: budget.max(1), next: None, found: Unheld::default() };
         walk.subtree(height, 0, self.own.reference, beside)?;
