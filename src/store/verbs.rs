@@ -154,7 +154,9 @@ impl Engine {
         for new in versions {
             let (head, own) = guards.get_mut(&new.disk).ok_or_else(|| unknown_disk(new.disk))?;
             keep_content(state, new.version, &own.view);
-            own.birth = Epoch(epoch.0 + 1);
+            if let Some(disk) = state.catalog.disks.get(&new.disk) {
+                own.birth = disk.birth;
+            }
             own.owned_after = epoch;
             self.touch(head, &mut own.is_touched);
         }
