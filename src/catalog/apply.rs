@@ -51,6 +51,7 @@ impl Catalog {
             Event::CreateDisk { id, server, name, size_bytes, created_at, birth } => {
                 self.next_id = self.next_id.max(id.0 + 1);
                 self.epoch = self.epoch.max(*birth);
+                self.lineage.join(Child::Head(*id), None);
                 self.put(CatalogRecord::Disk(DiskRecord {
                     id: *id,
                     server: *server,
@@ -205,6 +206,7 @@ impl Catalog {
         disk.shared = None; // the next checkpoint knows
         self.lineage.orphan(parent, Child::Head(new.disk));
         self.lineage.adopt(parent, Child::Version(new.version));
+        self.lineage.join(Child::Version(new.version), Some(Child::Head(new.disk)));
         self.lineage.adopt(Some(new.version), Child::Head(new.disk));
         if snapshot.is_none() {
             self.lineage.queue.insert(new.version);

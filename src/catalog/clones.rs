@@ -82,6 +82,7 @@ impl Catalog {
             None => place.ok_or_else(missing)?,
         };
         self.lineage.adopt(Some(version), Child::Head(id));
+        self.lineage.join(Child::Head(id), Some(Child::Version(version)));
         self.set_count(Child::Version(version), 0); // the head holds all of it, too
         self.put(CatalogRecord::Disk(DiskRecord {
             id,

@@ -24,7 +24,7 @@ mod pages;
 mod possible;
 mod records;
 
-pub(crate) use holders::Watch;
+pub(crate) use holders::{SizeOf, Watch};
 pub(crate) use lineage::Child;
 pub(crate) use names::{check_description, check_labels, check_name};
 pub(crate) use pages::PageStore;

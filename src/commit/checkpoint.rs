@@ -94,6 +94,8 @@ pub(crate) struct Committed {
     /// Blocks whose last reference went.
     pub(crate) parked: Vec<BlockRun>,
     pub(crate) groups: Vec<(u64, Group)>,
+    /// Blocks with several references, and whether any of their counts changed.
+    pub(crate) shared: (u64, bool),
 }
 
 /// What a checkpoint asks of the space around it.
@@ -102,6 +104,8 @@ pub(crate) trait CheckpointSpace: TakeBlocks {
     fn zones(&self) -> u64;
     /// What was referenced until the freeze, and by the checkpoint since.
     fn taken(&self) -> Vec<BlockRun>;
+    /// The references that blocks got until the freeze beyond those that they had.
+    fn shared(&self) -> Vec<(BlockNo, u16)>;
 }
 
 /// The state that goes from checkpoint to checkpoint.
@@ -137,10 +141,12 @@ impl Checkpointer {
         dropped.extend(self.record_run.iter().flat_map(|run| (0..run.count).map(|at| run.first.plus(at))));
 
         self.tables.grow(zones);
-        let parked = self.tables.apply(&SpaceChanges { taken: space.taken(), dropped })?;
+        let changes = SpaceChanges { taken: space.taken(), shared: space.shared(), dropped };
+        let parked = self.tables.apply(&changes)?;
         let groups = self.tables.write_summaries()?;
         self.commit(&frozen, zones, record_run)?;
-        Ok(Committed { roots, tallies, garbage, parked, groups })
+        let shared = (self.tables.totals().shared, self.tables.take_shared_changed());
+        Ok(Committed { roots, tallies, garbage, parked, groups, shared })
     }
 
     /// Writes the catalog pages that changed, and their map.
@@ -194,12 +200,15 @@ impl Checkpointer {
     /// Writes the record, syncs, and lets the superblock point at it.
     fn commit(&mut self, frozen: &Frozen, zones: u64, run: BlockRun) -> Result<()> {
         let generation = Generation(self.generation.0 + 1);
+        let totals = self.tables.totals();
         let record = CheckpointRecord {
             generation,
             zones,
             epoch: frozen.epoch,
             next_id: frozen.next_id,
-            used: self.tables.used(),
+            used: totals.used,
+            shared: totals.shared,
+            extra: totals.extra,
             catalog_root: self.catalog_root.reference,
             catalog_height: self.catalog_root.height,
             catalog_pages: self.pages.page_count(),

@@ -24,7 +24,7 @@ mod scan;
 mod settle;
 mod view;
 
-pub(crate) use census::{Census, Unheld};
+pub(crate) use census::Census;
 pub(crate) use changes::{Difference, Layers, differences};
 pub(crate) use delta::{DeltaTree, Footprint, height_for};
 pub(crate) use nodes::NodeSource;

@@ -5,22 +5,27 @@
 //!
 //! ```text
 //! free ──take──▶ reserved ──used──▶ referenced (≥ 1) ──last drop──▶ parked ──checkpoint durable,
-//!  ▲                 │                                                 │      readers gone
-//!  └────give back────┘                                                 └───────────▶ free
+//!  ▲                 │                  │      ▲                       │      readers gone
+//!  └────give back────┘                  └share─┘                       └───────────▶ free
 //! ```
 //!
 //! S1  A parked block is not handed out before the checkpoint that dropped its last reference is
 //!     durable, so no durable generation, and no journal batch behind it, names a block that was reused.
 //! S2  A parked block is not handed out while a reader that started before that moment is still at work.
 //! S3  At rest, a block's refcount is the number of references to it in all maps (check: D014).
+//! S4  A block is shared only while a settled tree that no checkpoint under way drops refers to it. What a checkpoint
+//!     adds to a count comes before what it drops, so that a block whose last old reference goes meanwhile stays.
+//! S5  No count goes beyond 65,535: who shares a block knows its count, and what was added since.
 
 mod allocator;
 mod free_map;
 mod gate;
 mod run_set;
+mod shared;
 mod tables;
 
 pub(crate) use allocator::{Allocator, Direction};
 pub(crate) use gate::{Gate, GateGuard};
 pub(crate) use run_set::RunSet;
-pub(crate) use tables::{Group, SpaceChanges, ZoneTables};
+pub(crate) use shared::SharedBlocks;
+pub(crate) use tables::{CountPages, Group, SpaceChanges, Totals, ZoneTables};

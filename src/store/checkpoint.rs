@@ -163,6 +163,11 @@ impl Engine {
             for garbage in committed.garbage {
                 state.catalog.garbage.insert(garbage.id, garbage);
             }
+            let (shared, has_changed) = committed.shared;
+            self.shared_blocks.store(shared, Ordering::Relaxed);
+            if has_changed {
+                state.catalog.forget_all_blocks();
+            }
         }
         self.dirty_nodes.fetch_sub(footprint.nodes, Ordering::Relaxed);
         self.dirty_bytes.fetch_sub(footprint.bytes, Ordering::Relaxed);

@@ -41,7 +41,9 @@ impl Engine {
         }
         self.checkpoint_with(&mut checkpointer, false)?;
         drop(checkpointer);
-        self.count_sizes(|| Ok(false))
+        self.count_sizes(|| Ok(false))?;
+        self.want_all_sizes();
+        self.count_blocks(|| Ok(false))
     }
 
     /// Runs collector steps until a checkpoint is worth while. Whether anything was done.

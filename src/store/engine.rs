@@ -10,6 +10,7 @@ use super::options::Options;
 use super::state::State;
 use super::statistics::Counters;
 use super::watermarks::Watermarks;
+use crate::catalog::SizeOf;
 use crate::commit::{Checkpointer, Flushed, Journal, RunTable, halted};
 use crate::device::{Device, Meter};
 use crate::error::{Error, ErrorKind, Result};
@@ -18,6 +19,7 @@ use crate::format::Geometry;
 use crate::space::{Allocator, Gate};
 use crate::units::BlockNo;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -54,6 +56,10 @@ pub(crate) struct Engine {
     pub(super) maintenance: Mutex<Checkpointer>,
     /// Held by whoever counts sizes.
     pub(super) census: Mutex<()>,
+    /// Blocks with several references, as of the last checkpoint.
+    pub(super) shared_blocks: AtomicU64,
+    /// Sizes that somebody asked for and that are not known.
+    pub(super) wanted_sizes: Mutex<BTreeSet<SizeOf>>,
     pub(super) growth: Mutex<()>,
     pub(super) halted: Mutex<Option<Error>>,
     pub(super) is_halted: AtomicBool,

@@ -139,7 +139,8 @@ impl Engine {
             self.checkpoint_and_tell(&mut checkpointer)?;
         }
         drop(checkpointer);
-        self.count_sizes(|| self.pause_to_checkpoint())
+        self.count_sizes(|| self.pause_to_checkpoint())?;
+        self.count_blocks(|| self.pause_to_checkpoint())
     }
 
     /// Runs the checkpoint that somebody waits for, in the midst of a count. Whether the count must make way.

@@ -15,10 +15,13 @@
 //! T3  A reader enters the gate before it looks at a root, and leaves after its last read. Inside, it may wait for a lock;
 //!     so nobody waits for readers to leave while holding one.
 
+mod block_index;
+mod block_sizes;
 mod blocks;
 mod changes;
 mod checkpoint;
 mod collector;
+mod dedup;
 mod discard;
 mod disk;
 mod disk_io;
@@ -35,6 +38,7 @@ mod read;
 mod replay;
 mod server;
 mod settled;
+mod share;
 mod sizes;
 mod sparsify;
 mod state;
@@ -45,6 +49,7 @@ mod write;
 
 pub(crate) use blocks::Purpose;
 pub use changes::{Change, ChangeKind, Changes, Point};
+pub use dedup::{DedupCursor, DedupOptions, Deduplicated};
 pub use disk::Disk;
 pub use disk_io::DiskIo;
 pub(crate) use expiry::plan_deletion;

@@ -21,7 +21,7 @@ use crate::device::{Access, Device, FileDevice, Latched, Metered};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extent::NodeSource;
 use crate::format::{CheckpointRecord, Geometry, HEADER_BYTES, JOURNAL_UNIT, Root, Superblock};
-use crate::space::{Allocator, Gate, Group, ZoneTables};
+use crate::space::{Allocator, Gate, Group, Totals, ZoneTables};
 use crate::units::{BlockRun, Epoch, Generation, Sequence, SnapshotId, index, wide};
 use parking_lot::{Mutex, RwLock};
 use std::path::Path;
@@ -161,6 +161,8 @@ impl Store {
             epoch: Epoch(1),
             next_id: 1,
             used: 0,
+            shared: 0,
+            extra: 0,
             catalog_root: crate::format::Reference::HOLE,
             catalog_height: 1,
             catalog_pages: 0,
@@ -199,6 +201,9 @@ impl Store {
         let catalog = read_catalog(&*parts.device, &geometry, &nodes, &parts.record)?;
         let engine = parts.assemble(nodes, catalog, &recovered, zones)?;
         engine.replay(&recovered)?;
+        if !engine.is_read_only {
+            engine.with_allocator(Allocator::verify_shares)?;
+        }
         Self::start(engine)
     }
 
@@ -433,7 +438,8 @@ impl Parts {
             recovered.next,
             (superblock.journal_offset.get(), recovered.offset, recovered.batches.is_empty()),
         );
-        let tables = ZoneTables::new(geometry, device.clone(), &record.groups, record.used);
+        let totals = Totals { used: record.used, shared: record.shared, extra: record.extra };
+        let tables = ZoneTables::new(geometry, device.clone(), &record.groups, totals);
         let uuid = superblock.uuid;
         let watermarks = Watermarks::new(&options.watermarks, zones_max(&*device, &geometry, &options)?);
         let checkpointer = Checkpointer {
@@ -476,6 +482,8 @@ impl Parts {
             frozen_records: AtomicU64::new(0),
             maintenance: Mutex::new(checkpointer),
             census: Mutex::new(()),
+            shared_blocks: AtomicU64::new(record.shared),
+            wanted_sizes: Mutex::new(std::collections::BTreeSet::new()),
             growth: Mutex::new(()),
             halted: Mutex::new(None),
             is_halted: AtomicBool::new(false),

@@ -1,12 +1,12 @@
 //! Verb: everything that can be asked of a store, done to a store and to a model alike.
 
-use super::content::{BLOCK, Fill};
+use super::content::{ALIKE, BLOCK, Fill};
 use super::plain::{Model, Outcome};
 use super::view::places;
 use cowblk::device::sim::Random;
-use cowblk::{Disk, Error, ErrorKind, Result, SnapshotId, Store};
+use cowblk::{DedupOptions, Disk, Error, ErrorKind, Result, SnapshotId, Store};
 use std::fmt;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 /// Random choices from a seed.
 #[derive(Clone, Debug)]
@@ -55,6 +55,7 @@ pub enum Verb {
     DeleteSnapshot { server: String, snapshot: String },
     Collect,
     Checkpoint,
+    Dedup,
 }
 
 impl fmt::Display for Verb {
@@ -121,6 +122,9 @@ impl Verb {
             }
             Self::Collect => store.collect(),
             Self::Checkpoint => store.checkpoint(),
+            Self::Dedup => store
+                .dedup(&DedupOptions::default().memory_bytes(64 << 10), |_| ControlFlow::Continue(()))
+                .map(drop),
         }
     }
 
@@ -147,7 +151,7 @@ impl Verb {
                 return block_by_block(next, (server, disk), range, |_, _| None);
             }
             Self::Resize { server, disk, size } => next.resize(server, disk, *size)?,
-            Self::Flush | Self::Collect | Self::Checkpoint => return Ok(Vec::new()),
+            Self::Flush | Self::Collect | Self::Checkpoint | Self::Dedup => return Ok(Vec::new()),
             Self::Snapshot { server, snapshot } => next.snapshot(server, snapshot)?,
             Self::Restore { server, snapshot } => next.restore(server, Some(snapshot))?,
             Self::Undo { server } => next.restore(server, None)?,
@@ -241,7 +245,8 @@ impl Verb {
             88..=89 => Self::DeleteDisk { server, disk },
             90 => Self::DeleteServer(server),
             91..=92 => Self::Resize { server, disk, size: *dice.pick(&SIZES) },
-            93..=96 => Self::Collect,
+            93..=95 => Self::Collect,
+            96 => Self::Dedup,
             _ => Self::Checkpoint,
         }
     }
@@ -276,7 +281,7 @@ impl Verb {
 }
 
 fn any_fill(dice: &mut Dice, stamp: u64) -> Fill {
-    Fill { stamp, zero_every: *dice.pick(&[0, 0, 0, 0, 0, 2, 5, 1]) }
+    Fill { stamp, zero_every: *dice.pick(&[0, 0, ALIKE, 0, ALIKE, 2, 5, 1]) }
 }
 
 /// A range among the places that are looked at.
