@@ -147,6 +147,14 @@ impl Engine {
         let gate = self.gate.enter();
         let shared = checkpointer.tables.shared_blocks()?;
         let state = &mut *self.state.write();
+        let is_there = match of {
+            SizeOf::Disk(id) => state.catalog.disks.contains_key(&id),
+            SizeOf::Snapshot(id) => state.catalog.snapshots.contains_key(&id),
+        };
+        if !is_there {
+            self.wanted_sizes.lock().remove(&of);
+            return Ok(None);
+        }
         let points: Vec<Child> = match of {
             SizeOf::Disk(id) => vec![Child::Head(id)],
             SizeOf::Snapshot(id) => {
@@ -171,10 +179,6 @@ impl Engine {
                 .collect(),
             SizeOf::Snapshot(id) => censuses(state, &[id])?,
         };
-        if alone.is_empty() && points.is_empty() {
-            self.wanted_sizes.lock().remove(&of);
-            return Ok(None);
-        }
         let all = match of {
             SizeOf::Snapshot(id) if !state.catalog.distinct_blocks.contains_key(&id) => {
                 // What two disks of the snapshot hold, of which one was cloned from the other, counts for the first.

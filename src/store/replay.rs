@@ -238,6 +238,29 @@ mod tests {
         }
     }
 
+    /// A share names blocks that the checkpoint counts, and nothing else.
+    #[test]
+    fn shares_that_no_store_writes_are_refused() {
+        let (run, crcs) = blocks(10, 2);
+        let refused = |what: &str, add: &dyn Fn(&mut BatchBuilder)| {
+            let refused = forge(add).map(drop).expect_err(what);
+            assert_eq!(refused.defect(), Some(Defect::JournalRecord), "{what}: {refused}");
+        };
+        let share = |b: &mut BatchBuilder, first, at, crcs: &[u32]| {
+            b.share(DiskId(2), DiskBlock(at), first, BIRTH, crcs);
+        };
+        refused("a free block", &|b| share(b, run.first, 5, &crcs));
+        refused("a block of this journal", &|b| {
+            b.map(DiskId(2), DiskBlock(5), run.first, BIRTH, &crcs);
+            share(b, run.first, 50, &crcs);
+        });
+        refused("a block that is mapped as a free one then", &|b| {
+            share(b, run.first, 50, &crcs);
+            b.map(DiskId(2), DiskBlock(5), run.first, BIRTH, &crcs);
+        });
+        refused("blocks behind the disk's end", &|b| share(b, run.first, 99, &crcs));
+    }
+
     #[test]
     fn a_block_that_two_batches_carry_is_refused() {
         let (run, _) = blocks(10, 2);

@@ -245,8 +245,8 @@ impl Verb {
             88..=89 => Self::DeleteDisk { server, disk },
             90 => Self::DeleteServer(server),
             91..=92 => Self::Resize { server, disk, size: *dice.pick(&SIZES) },
-            93..=95 => Self::Collect,
-            96 => Self::Dedup,
+            93..=94 => Self::Collect,
+            95..=97 => Self::Dedup,
             _ => Self::Checkpoint,
         }
     }
