@@ -302,6 +302,7 @@ fn sizes_follow_blocks_and_not_references() {
     let second = server.snapshot("second", "").unwrap();
     disk.discard(0, 100 * BLOCK).unwrap();
     rig.store.collect().unwrap();
+    assert_eq!(rig.store.status().saved_blocks, 11);
     assert_eq!(rig.audit(), (7, 18));
     assert_eq!((first.size_bytes(), second.size_bytes()), (Some(6 * BLOCK), Some(2 * BLOCK)));
     assert_eq!((first.exclusive_bytes(), second.exclusive_bytes()), (Some(5 * BLOCK), Some(BLOCK)));
@@ -311,6 +312,12 @@ fn sizes_follow_blocks_and_not_references() {
     rig.store.delete_snapshot(second.id()).unwrap();
     rig.store.collect().unwrap();
     assert_eq!((rig.audit().0, first.exclusive_bytes()), (6, Some(6 * BLOCK)));
+    let reopened =
+        Store::open_on(Arc::new(MemoryDevice::from_bytes(rig.device.to_bytes())), options()).unwrap();
+    let held = reopened.snapshot(first.id()).unwrap();
+    assert_eq!((held.size_bytes(), held.exclusive_bytes()), (None, None), "nobody has counted yet");
+    held.count_sizes().unwrap();
+    assert_eq!((held.size_bytes(), held.exclusive_bytes()), (Some(6 * BLOCK), Some(6 * BLOCK)));
     let (_, recounted) = recount_blocks(&*rig.device).unwrap();
     let found = recounted[&first.id()];
     assert_eq!((found.referenced, found.exclusive), (6, 6));

@@ -13,7 +13,7 @@ use crate::extent::{DeltaTree, Footprint, Foundation, Limit, NodeSource, Settled
 use crate::format::{
     CatalogKey, CatalogRecord, CheckpointRecord, Garbage, Geometry, Reference, Root, Superblock, seal,
 };
-use crate::space::{Group, SpaceChanges, ZoneTables};
+use crate::space::{Group, SpaceChanges, Totals, ZoneTables};
 use crate::units::{BlockNo, BlockRun, DiskBlock, DiskId, Epoch, Generation, VersionId, narrow, wide};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -94,8 +94,8 @@ pub(crate) struct Committed {
     /// Blocks whose last reference went.
     pub(crate) parked: Vec<BlockRun>,
     pub(crate) groups: Vec<(u64, Group)>,
-    /// Blocks with several references, and whether any of their counts changed.
-    pub(crate) shared: (u64, bool),
+    /// What all refcounts say, and whether any above one changed.
+    pub(crate) counts: (Totals, bool),
 }
 
 /// What a checkpoint asks of the space around it.
@@ -145,8 +145,8 @@ impl Checkpointer {
         let parked = self.tables.apply(&changes)?;
         let groups = self.tables.write_summaries()?;
         self.commit(&frozen, zones, record_run)?;
-        let shared = (self.tables.totals().shared, self.tables.take_shared_changed());
-        Ok(Committed { roots, tallies, garbage, parked, groups, shared })
+        let counts = (self.tables.totals(), self.tables.take_shared_changed());
+        Ok(Committed { roots, tallies, garbage, parked, groups, counts })
     }
 
     /// Writes the catalog pages that changed, and their map.

@@ -167,6 +167,18 @@ impl Snapshot {
         alone.ok()?.map(|blocks| blocks * block_size)
     }
 
+    /// Counts [`size_bytes`](Self::size_bytes) and [`exclusive_bytes`](Self::exclusive_bytes) now if blocks are shared and
+    /// nobody has counted them yet, instead of in the background. It walks the snapshot's map.
+    ///
+    /// # Errors
+    /// `Io` if the medium fails.
+    pub fn count_sizes(&self) -> Result<()> {
+        if self.size_bytes().is_none() || self.exclusive_bytes().is_none() {
+            self.shared.engine.count_blocks(|| Ok(false))?;
+        }
+        Ok(())
+    }
+
     /// The disks that it holds, by id.
     pub fn disks(&self) -> Vec<SnapshotDisk> {
         let versions = self.record(|_, record| record.versions.clone()).unwrap_or_default();

@@ -115,7 +115,7 @@ impl Engine {
 
     /// Counts what somebody asked for and is not known, until nothing is left, or `pause` says that there is something
     /// more urgent to do.
-    pub(super) fn count_blocks(&self, mut pause: impl FnMut() -> Result<bool>) -> Result<()> {
+    pub(crate) fn count_blocks(&self, mut pause: impl FnMut() -> Result<bool>) -> Result<()> {
         let Some(_only) = self.census.try_lock() else { return Ok(()) };
         let mut tried = BTreeSet::new();
         while self.has_room_to_count() {

@@ -163,8 +163,9 @@ impl Engine {
             for garbage in committed.garbage {
                 state.catalog.garbage.insert(garbage.id, garbage);
             }
-            let (shared, has_changed) = committed.shared;
-            self.shared_blocks.store(shared, Ordering::Relaxed);
+            let (totals, has_changed) = committed.counts;
+            self.shared_blocks.store(totals.shared, Ordering::Relaxed);
+            self.saved_blocks.store(totals.extra, Ordering::Relaxed);
             if has_changed {
                 state.catalog.forget_all_blocks();
             }

@@ -58,6 +58,8 @@ pub(crate) struct Engine {
     pub(super) census: Mutex<()>,
     /// Blocks with several references, as of the last checkpoint.
     pub(super) shared_blocks: AtomicU64,
+    /// References beyond the first of each block, as of the last checkpoint.
+    pub(super) saved_blocks: AtomicU64,
     /// Sizes that somebody asked for and that are not known.
     pub(super) wanted_sizes: Mutex<BTreeSet<SizeOf>>,
     pub(super) growth: Mutex<()>,

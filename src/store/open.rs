@@ -483,6 +483,7 @@ impl Parts {
             maintenance: Mutex::new(checkpointer),
             census: Mutex::new(()),
             shared_blocks: AtomicU64::new(record.shared),
+            saved_blocks: AtomicU64::new(record.extra),
             wanted_sizes: Mutex::new(std::collections::BTreeSet::new()),
             growth: Mutex::new(()),
             halted: Mutex::new(None),

@@ -52,6 +52,8 @@ pub struct Status {
     pub capacity_blocks: Option<u64>,
     /// Blocks of superblocks, journal and refcount tables.
     pub metadata_blocks: u64,
+    /// Blocks that deduplication saves, as of the last checkpoint: references beyond the first of each block.
+    pub saved_blocks: u64,
     /// Deleted versions that the collector has still to walk.
     pub reclaimable_versions: u64,
     /// How many checkpoints the store has seen.
@@ -117,6 +119,7 @@ impl Engine {
             used_blocks: data - free - unused,
             capacity_blocks: self.level(free, zones).map(|level| level.capacity),
             metadata_blocks: self.geometry.length_blocks(zones) - data,
+            saved_blocks: self.saved_blocks.load(Ordering::Relaxed),
             reclaimable_versions: wide(state.catalog.lineage.queue.len() + state.catalog.garbage.len()),
             generation: self.maintenance.try_lock().map_or(0, |checkpointer| checkpointer.generation.0),
             journal_used_bytes: self.journal.used_bytes(),

@@ -11,6 +11,7 @@ mod check;
 mod clones;
 mod collect;
 mod completions;
+mod dedup;
 mod demo;
 mod diff;
 mod disk;
@@ -74,6 +75,7 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Receive(arguments) => receive::run(&session, &arguments),
         Command::Status => status::run(&session),
         Command::Collect => collect::run(&session),
+        Command::Dedup(arguments) => dedup::run(&session, &arguments),
         Command::Check(arguments) => check::run(&session, &arguments),
         Command::Scrub(arguments) => scrub::run(&session, &arguments),
         Command::Repair(arguments) => repair::run(&session, &arguments),

@@ -33,6 +33,9 @@ fn table(status: &Status) -> Table {
     line("free blocks", blocks(status.free_blocks));
     line("capacity", status.capacity_blocks.map_or_else(|| "no limit known".into(), blocks));
     line("fixed metadata", blocks(status.metadata_blocks));
+    if status.saved_blocks > 0 {
+        line("saved by dedup", blocks(status.saved_blocks));
+    }
     line("still to collect", format!("{} deleted versions", status.reclaimable_versions));
     line("zones", format!("{} of {} blocks", status.zones, status.zone_blocks));
     line(
