@@ -25,8 +25,10 @@ pub(crate) struct Victim {
 pub(crate) struct Reaped {
     /// References to drop; empty where the walk only looks.
     pub(crate) dropped: Vec<BlockNo>,
-    /// Places whose reference no child holds, for a version that stays (trim).
+    /// Places whose reference no child holds, for a version that stays (trim): what it owns, and what it inherited.
     pub(crate) unheld: Vec<DiskBlock>,
+    /// Whether any of them is inherited: then the owner is to look again.
+    pub(crate) has_inherited: bool,
     /// Where to go on; `None` when all is done.
     pub(crate) next: Option<DiskBlock>,
 }
@@ -69,7 +71,8 @@ impl<'a> Reaper<'a> {
     fn subtree(&mut self, level: u32, first: u64, own: Reference, children: &[Reference]) -> Result<Step> {
         let span = 1u64.checked_shl(level * self.nodes.fanout_bits()).unwrap_or(u64::MAX);
         let passed = first.saturating_add(span) <= self.from;
-        if passed || own.is_hole() || !self.limit.owns(own.birth(), first) || children.contains(&own) {
+        let is_meant = self.keeps || self.limit.owns(own.birth(), first);
+        if passed || own.is_hole() || !is_meant || children.contains(&own) {
             return Ok(Step::Done);
         }
         if level == 0 {
@@ -109,6 +112,7 @@ impl<'a> Reaper<'a> {
 
     fn leave(&mut self, own: Reference, at: u64) {
         if self.keeps {
+            self.reaped.has_inherited |= !self.limit.owns(own.birth(), at);
             self.reaped.unheld.push(DiskBlock(at));
         } else {
             self.reaped.dropped.push(own.block());
@@ -306,8 +310,8 @@ mod tests {
                 .filter(|at| {
                     let (leaf, place) = (index(at / FANOUT), index(at % FANOUT));
                     let reference = forest.leaf(own[leaf])[place];
-                    let is_owned = !reference.is_hole() && reference.birth() > PARENT;
-                    is_owned && children.iter().all(|child| forest.leaf(child[leaf])[place] != reference)
+                    !reference.is_hole()
+                        && children.iter().all(|child| forest.leaf(child[leaf])[place] != reference)
                 })
                 .map(DiskBlock)
                 .collect();

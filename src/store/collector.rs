@@ -7,6 +7,7 @@ use super::engine::Engine;
 use super::sizes::settled_root;
 use super::state::State;
 use super::statistics::Counters;
+use crate::catalog::Child;
 use crate::commit::Checkpointer;
 use crate::error::Result;
 use crate::extent::{Footprint, Limit, Reaped, Reaper, Victim};
@@ -105,6 +106,10 @@ impl Engine {
         let state = &mut *self.state.write();
         if keeps {
             self.clear_from(state, collection.victim, &reaped.unheld);
+            let parent = state.catalog.versions.get(&collection.victim).and_then(|version| version.parent);
+            if let Some(parent) = parent.filter(|_| reaped.has_inherited) {
+                state.catalog.trim_again(parent);
+            }
         }
         match (reaped.next, collection.mode) {
             (Some(cursor), _) => {
@@ -169,7 +174,14 @@ fn begin(state: &State) -> Option<Collection> {
             1 => CollectionMode::Merge,
             _ => CollectionMode::Trim,
         };
-        let is_ready = !state.unsettled.contains_key(&victim);
+        // What was cleared from a hidden child is in its tree with the next checkpoint.
+        let is_cleared = |child: &Child| {
+            matches!(child, Child::Version(id) if state.unsettled.contains_key(id)
+            && state.catalog.versions.get(id).is_some_and(|version| version.snapshot.is_none()))
+        };
+        let waits =
+            mode == CollectionMode::Trim && state.catalog.lineage.children(victim).iter().any(is_cleared);
+        let is_ready = !waits && !state.unsettled.contains_key(&victim);
         (is_ready && !(mode == CollectionMode::Trim && version.trimmed)).then_some(Collection {
             victim,
             mode,
