@@ -54,5 +54,6 @@ pub use snapshot::{
 pub use store::{
     Change, ChangeKind, Changes, DedupCursor, DedupOptions, Deduplicated, Disk, DiskIo, Extent, ExtentKind,
     Extents, Freed, Notice, Notices, Options, Point, Server, Space, Sparsified, Stats, Status, Store,
+    Template,
 };
 pub use units::{BlockCount, DiskId, ServerId, SnapshotId};

@@ -249,6 +249,26 @@ fn deeds() -> Vec<(&'static str, Vec<Verb>)> {
         ("checkpoint", vec![Verb::Checkpoint]),
         ("write and checkpoint", vec![write("a", blocks(1..30), 30), Verb::Checkpoint]),
         (
+            "grow by zones",
+            vec![
+                write("a", blocks(0..40), 31),
+                write("b", blocks(0..40), 32),
+                snapshot("n7"),
+                write("a", blocks(0..40), 33),
+                write("b", blocks(0..40), 34),
+                Verb::Flush,
+            ],
+        ),
+    ]
+    .into_iter()
+    .chain(sharing_deeds())
+    .collect()
+}
+
+/// Deeds in which blocks come to be shared.
+fn sharing_deeds() -> Vec<(&'static str, Vec<Verb>)> {
+    vec![
+        (
             "dedup",
             vec![write_alike("a", 3..9), write_alike("b", 1..6), Verb::Dedup, Verb::Flush, Verb::Checkpoint],
         ),
@@ -266,6 +286,21 @@ fn deeds() -> Vec<(&'static str, Vec<Verb>)> {
             ],
         ),
         (
+            "write what a template holds",
+            vec![
+                write_alike("a", 0..4),
+                snapshot("n7"),
+                Verb::Template { server: server(), snapshot: "n7".into() },
+                write_alike("b", 1..9),
+                Verb::Flush,
+                write_alike("a", 2..7),
+                write("b", blocks(3..5), 36),
+                delete("n7"),
+                write_alike("a", 20..24),
+                Verb::Collect,
+            ],
+        ),
+        (
             "dedup and delete",
             vec![
                 write_alike("a", 3..9),
@@ -274,17 +309,6 @@ fn deeds() -> Vec<(&'static str, Vec<Verb>)> {
                 Verb::Dedup,
                 delete("n7"),
                 Verb::Collect,
-            ],
-        ),
-        (
-            "grow by zones",
-            vec![
-                write("a", blocks(0..40), 31),
-                write("b", blocks(0..40), 32),
-                snapshot("n7"),
-                write("a", blocks(0..40), 33),
-                write("b", blocks(0..40), 34),
-                Verb::Flush,
             ],
         ),
     ]

@@ -18,7 +18,12 @@ const BLOCKS: u64 = 400;
 const KINDS: u64 = 5;
 
 fn options() -> Options {
-    Options::default().zone_blocks(512).journal_bytes(512 << 10).cache_bytes(128 << 10).dirty_bytes(512 << 10)
+    Options::default()
+        .zone_blocks(512)
+        .journal_bytes(512 << 10)
+        .cache_bytes(128 << 10)
+        .dirty_bytes(512 << 10)
+        .dedup_memory_bytes(16 << 10)
 }
 
 /// A block of a kind; of kind 0, zeros.
@@ -67,7 +72,7 @@ fn disturb(store: &Store, names: &[String], stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         number += 1;
         let server = store.server(&names[dice.index(names.len())]).unwrap();
-        match dice.below(12) {
+        match dice.below(14) {
             0..4 if server.snapshots().len() < 4 => {
                 server.snapshot(&format!("s{number}"), "").unwrap();
             }
@@ -81,6 +86,14 @@ fn disturb(store: &Store, names: &[String], stop: &AtomicBool) {
                 store.checkpoint().unwrap();
                 clone.reset().unwrap();
                 store.delete_server(clone.id()).unwrap();
+            }
+            12..14 if !server.snapshots().is_empty() => {
+                let id = dice.pick(&server.snapshots()).id();
+                let registered = store.register_template(id, |_, _| ControlFlow::Continue(())).unwrap();
+                assert!(registered.unfit_blocks == 0 || registered.indexed_bytes < BLOCKS * BLOCK);
+                if dice.chance(30) {
+                    store.unregister_template(*dice.pick(&store.templates()));
+                }
             }
             9 => store.checkpoint().unwrap(),
             10 => store.collect().unwrap(),

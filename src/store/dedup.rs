@@ -254,8 +254,7 @@ impl Run<'_> {
                 drop(engine.maintenance.lock());
                 continue;
             };
-            let twins: Vec<Twin> = part.twins.iter().map(|(twin, _)| *twin).collect();
-            let (became, waiting) = engine.share(&mut checkpointer, head, &twins)?;
+            let (became, waiting) = engine.share(&mut checkpointer, head, &part.twins)?;
             drop(checkpointer);
             drop(reading);
             for ((twin, key), became) in part.twins.iter().zip(became) {
@@ -363,7 +362,7 @@ impl Engine {
     }
 
     /// Reads blocks. Those that cannot be read are turned into holes; says how many.
-    fn fetch_each(
+    pub(super) fn fetch_each(
         &self,
         source: &Source,
         first: DiskBlock,

@@ -9,6 +9,7 @@ use super::notices::NoticeBoard;
 use super::options::Options;
 use super::state::State;
 use super::statistics::Counters;
+use super::templates::Templates;
 use super::watermarks::Watermarks;
 use crate::catalog::SizeOf;
 use crate::commit::{Checkpointer, Flushed, Journal, RunTable, halted};
@@ -42,6 +43,8 @@ pub(crate) struct Engine {
     pub(super) journal: Journal,
     pub(super) runs: RunTable,
     pub(super) gate: Gate,
+    /// Snapshots that new writes share with; `None` if the options give them no memory.
+    pub(super) templates: Option<Templates>,
     /// References dropped since the last freeze.
     pub(super) dropped: Mutex<Vec<BlockNo>>,
     /// Heads that the next checkpoint settles.

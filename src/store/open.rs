@@ -11,6 +11,7 @@ use super::options::Options;
 use super::replay::zones_after;
 use super::state::State;
 use super::statistics::{Counters, Stats, Status};
+use super::templates::Templates;
 use super::watermarks::Watermarks;
 use crate::catalog::{Catalog, PageStore};
 use crate::commit::{
@@ -441,6 +442,7 @@ impl Parts {
         let totals = Totals { used: record.used, shared: record.shared, extra: record.extra };
         let tables = ZoneTables::new(geometry, device.clone(), &record.groups, totals);
         let uuid = superblock.uuid;
+        let templates = Templates::new(options.dedup_memory_bytes);
         let watermarks = Watermarks::new(&options.watermarks, zones_max(&*device, &geometry, &options)?);
         let checkpointer = Checkpointer {
             geometry,
@@ -474,6 +476,7 @@ impl Parts {
             journal,
             runs: RunTable::default(),
             gate: Gate::default(),
+            templates,
             dropped: Mutex::new(Vec::new()),
             touched: Mutex::new(Vec::new()),
             dirty_nodes: AtomicU64::new(0),

@@ -17,6 +17,7 @@ pub struct Options {
     pub(crate) max_bytes: u64,
     pub(crate) cache_bytes: u64,
     pub(crate) dirty_bytes: u64,
+    pub(crate) dedup_memory_bytes: u64,
     pub(crate) background: bool,
     pub(crate) overwrite: bool,
     pub(crate) keep_replaced: Option<u64>,
@@ -34,6 +35,7 @@ impl Default for Options {
             max_bytes: u64::MAX,
             cache_bytes: 128 << 20,
             dirty_bytes: 128 << 20,
+            dedup_memory_bytes: 0,
             background: true,
             overwrite: false,
             keep_replaced: Some(7 * 24 * 60 * 60),
@@ -86,6 +88,13 @@ impl Options {
     #[must_use]
     pub fn dirty_bytes(self, bytes: u64) -> Self {
         Self { dirty_bytes: bytes, ..self }
+    }
+
+    /// Memory for the blocks of templates, 32 bytes each: 64 MiB for 8 GiB of blocks of 4 KiB. It is all taken at opening. 0, the
+    /// default, turns sharing on writes off. See [`Store::register_template`](crate::Store::register_template).
+    #[must_use]
+    pub fn dedup_memory_bytes(self, bytes: u64) -> Self {
+        Self { dedup_memory_bytes: bytes, ..self }
     }
 
     /// Whether the store runs checkpoints and the collector on a thread of its own (the default). Without

@@ -9,6 +9,7 @@
 //! maintenance:                                    both unchanged? count below 65,535? ▶ share
 //! ```
 
+use super::block_index::Key;
 use super::engine::Engine;
 use super::head::{Head, HeadState};
 use super::sizes::settled_root;
@@ -67,12 +68,12 @@ impl Engine {
         &self,
         checkpointer: &mut Checkpointer,
         head: &Arc<Head>,
-        twins: &[Twin],
+        twins: &[(Twin, Key)],
     ) -> Result<(Vec<Shared>, usize)> {
         let root = shown_root(&self.state.read(), Child::Head(head.id));
         let mut pages = CountPages::default();
         let mut verdicts = Vec::with_capacity(twins.len());
-        for twin in twins {
+        for (twin, _) in twins {
             let (point, at) = twin.source;
             let is_unchanged = self.settled_reference(point, at)? == twin.shared
                 && self.reference_in(root, twin.at)? == twin.own;
@@ -91,7 +92,7 @@ impl Engine {
         let is_same_tree = !own.is_gone && own.view.foundation.root() == root;
         let (mut footprint, mut dropped, mut waiting) = (Footprint::default(), Vec::new(), 0);
         let mut became = Vec::with_capacity(twins.len());
-        for (twin, (is_unchanged, count)) in twins.iter().zip(verdicts) {
+        for ((twin, key), (is_unchanged, count)) in twins.iter().zip(verdicts) {
             let is_free_to = is_unchanged
                 && is_same_tree
                 && own.view.delta.get(twin.at) == Reference::UNSET
@@ -101,14 +102,17 @@ impl Engine {
                 continue;
             }
             let block = twin.shared.block();
-            let has_room = self.with_allocator(|allocator| {
-                let is_below =
-                    u32::from(count) + u32::from(allocator.shared_since(block)) < u32::from(u16::MAX);
-                if is_below {
-                    allocator.share(block);
-                }
-                is_below
-            });
+            // Writers take from the room of a template's block, and do not know its count.
+            let spent = self.templates.as_ref().and_then(|templates| templates.spend(key, block));
+            let has_room = spent != Some(false)
+                && self.with_allocator(|allocator| {
+                    let is_below =
+                        u32::from(count) + u32::from(allocator.shared_since(block)) < u32::from(u16::MAX);
+                    if is_below {
+                        allocator.share(block);
+                    }
+                    is_below
+                });
             if !has_room {
                 became.push(Shared::Saturated);
                 continue;
@@ -126,7 +130,7 @@ impl Engine {
 
 impl Engine {
     /// Lets a place refer to a block that got one more reference. Returns how many bytes of journal records wait.
-    fn put_share(
+    pub(super) fn put_share(
         &self,
         head: &Head,
         own: &mut HeadState,
@@ -151,6 +155,7 @@ pub(super) fn shown_root(state: &State, point: Child) -> Option<Root> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::block_index::key_of;
     use super::*;
     use crate::device::MemoryDevice;
     use crate::store::{Disk, Options, Store};
@@ -179,14 +184,15 @@ mod tests {
         }
 
         /// Place `at` is to share what place 0 holds.
-        fn twin(&self, at: u64) -> Twin {
+        fn twin(&self, at: u64) -> (Twin, Key) {
             let (engine, point) = (&self.disk.shared.engine, Child::Head(self.disk.head.id));
             let reference = |at| engine.settled_reference(point, DiskBlock(at)).unwrap();
             let source = (point, DiskBlock(0));
-            Twin { at: DiskBlock(at), own: reference(at), source, shared: reference(0) }
+            let twin = Twin { at: DiskBlock(at), own: reference(at), source, shared: reference(0) };
+            (twin, key_of(&[7; 4096]))
         }
 
-        fn share(&self, twins: &[Twin]) -> Vec<Shared> {
+        fn share(&self, twins: &[(Twin, Key)]) -> Vec<Shared> {
             let engine = &self.disk.shared.engine;
             engine.share(&mut engine.maintenance.lock(), &self.disk.head, twins).unwrap().0
         }
@@ -264,7 +270,7 @@ mod tests {
         rig.share(&[rig.twin(1)]);
         assert_eq!(rig.audit(), (1, 2));
         let engine = &rig.disk.shared.engine;
-        let shared = rig.twin(1).shared;
+        let shared = rig.twin(1).0.shared;
         for _ in 0..2 {
             rig.disk.write_at(&[8; 4096], BLOCK).unwrap();
             engine.share_at_once(&rig.disk.head, DiskBlock(1), shared);

@@ -78,6 +78,7 @@ impl Engine {
         let mut guards: Guards<'_> =
             heads.iter().map(|(id, head)| (*id, (head, head.state.write()))).collect();
         state.catalog.apply(event)?;
+        self.forget_hidden_templates(state);
         if logging == Logging::Journal {
             self.journal.append(|builder| builder.event(event));
         }

@@ -39,23 +39,74 @@ impl Dice {
 pub enum Verb {
     CreateServer(String),
     DeleteServer(String),
-    CreateDisk { server: String, disk: String, size: u64 },
-    DeleteDisk { server: String, disk: String },
-    Write { server: String, disk: String, range: Range<u64>, fill: Fill },
-    Discard { server: String, disk: String, range: Range<u64> },
-    WriteZeroes { server: String, disk: String, range: Range<u64> },
-    Resize { server: String, disk: String, size: u64 },
+    CreateDisk {
+        server: String,
+        disk: String,
+        size: u64,
+    },
+    DeleteDisk {
+        server: String,
+        disk: String,
+    },
+    Write {
+        server: String,
+        disk: String,
+        range: Range<u64>,
+        fill: Fill,
+    },
+    Discard {
+        server: String,
+        disk: String,
+        range: Range<u64>,
+    },
+    WriteZeroes {
+        server: String,
+        disk: String,
+        range: Range<u64>,
+    },
+    Resize {
+        server: String,
+        disk: String,
+        size: u64,
+    },
     Flush,
-    Snapshot { server: String, snapshot: String },
-    Restore { server: String, snapshot: String },
-    Undo { server: String },
-    CloneServer { server: String, snapshot: String, clone: String },
-    CloneDisk { server: String, snapshot: String, disk: String, clone: String },
-    Reset { server: String },
-    DeleteSnapshot { server: String, snapshot: String },
+    Snapshot {
+        server: String,
+        snapshot: String,
+    },
+    Restore {
+        server: String,
+        snapshot: String,
+    },
+    Undo {
+        server: String,
+    },
+    CloneServer {
+        server: String,
+        snapshot: String,
+        clone: String,
+    },
+    CloneDisk {
+        server: String,
+        snapshot: String,
+        disk: String,
+        clone: String,
+    },
+    Reset {
+        server: String,
+    },
+    DeleteSnapshot {
+        server: String,
+        snapshot: String,
+    },
     Collect,
     Checkpoint,
     Dedup,
+    /// New writes share with a snapshot, until the store is closed.
+    Template {
+        server: String,
+        snapshot: String,
+    },
 }
 
 impl fmt::Display for Verb {
@@ -122,6 +173,10 @@ impl Verb {
             }
             Self::Collect => store.collect(),
             Self::Checkpoint => store.checkpoint(),
+            Self::Template { server, snapshot } => {
+                let id = snapshot_id(store, server, snapshot)?;
+                store.register_template(id, |_, _| ControlFlow::Continue(())).map(drop)
+            }
             Self::Dedup => store
                 .dedup(&DedupOptions::default().memory_bytes(64 << 10), |_| ControlFlow::Continue(()))
                 .map(drop),
@@ -152,6 +207,11 @@ impl Verb {
             }
             Self::Resize { server, disk, size } => next.resize(server, disk, *size)?,
             Self::Flush | Self::Collect | Self::Checkpoint | Self::Dedup => return Ok(Vec::new()),
+            Self::Template { server, snapshot } => {
+                let own = next.servers.get(server).ok_or(ErrorKind::NotFound)?;
+                own.snapshots.get(snapshot).ok_or(ErrorKind::NotFound)?;
+                return Ok(Vec::new());
+            }
             Self::Snapshot { server, snapshot } => next.snapshot(server, snapshot)?,
             Self::Restore { server, snapshot } => next.restore(server, Some(snapshot))?,
             Self::Undo { server } => next.restore(server, None)?,
@@ -247,6 +307,7 @@ impl Verb {
             91..=92 => Self::Resize { server, disk, size: *dice.pick(&SIZES) },
             93..=94 => Self::Collect,
             95..=97 => Self::Dedup,
+            98 => Self::Template { server, snapshot },
             _ => Self::Checkpoint,
         }
     }

@@ -63,7 +63,16 @@ impl Session {
 
     /// Opens the store to change it, and closes it after `act`: what `act` did is durable on return.
     pub(crate) fn write<T>(&self, act: impl FnOnce(&Store) -> Result<T, Failure>) -> Result<T, Failure> {
-        run(Store::open(self.path()?, self.options())?, act)
+        self.write_with(|options| options, act)
+    }
+
+    /// The same, with options of the job's own.
+    pub(crate) fn write_with<T>(
+        &self,
+        adapt: impl FnOnce(Options) -> Options,
+        act: impl FnOnce(&Store) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        run(Store::open(self.path()?, adapt(self.options()))?, act)
     }
 }
 
