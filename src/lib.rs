@@ -37,8 +37,8 @@ pub use check::scrub::{
     BadBlock, Holding, OnProgress, ScrubOptions, ScrubProgress, ScrubReport, scrub, scrub_device,
 };
 pub use check::{
-    CheckReport, DumpLine, DumpOptions, Finding, OnLine, check, check_device, dump, dump_device,
-    recount_sizes,
+    CheckReport, DumpLine, DumpOptions, Finding, OnLine, SnapshotBlocks, check, check_device, dump,
+    dump_device, recount_blocks, recount_sizes,
 };
 pub use defect::Defect;
 pub use error::{Error, ErrorKind, Result};
@@ -52,7 +52,8 @@ pub use snapshot::{
     AdoptedSnapshot, Candidate, KeepReason, Retention, Snapshot, SnapshotDisk, SnapshotStatus, Verdict,
 };
 pub use store::{
-    Change, ChangeKind, Changes, Disk, DiskIo, Extent, ExtentKind, Extents, Freed, Notice, Notices, Options,
-    Point, Server, Space, Sparsified, Stats, Status, Store,
+    Change, ChangeKind, Changes, DedupCursor, DedupOptions, Deduplicated, Disk, DiskIo, Extent, ExtentKind,
+    Extents, Freed, Notice, Notices, Options, Point, Server, Space, Sparsified, Stats, Status, Store,
+    Template,
 };
 pub use units::{BlockCount, DiskId, ServerId, SnapshotId};

@@ -16,6 +16,8 @@ pub(crate) const MAP_HEIGHT_MAX: u32 = 8;
 pub(crate) const BLOCK_NO_MAX: u64 = (1 << 48) - 1;
 /// The largest epoch (40 bits): a snapshot every millisecond for 17 years.
 pub(crate) const EPOCH_MAX: u64 = (1 << 40) - 1;
+/// Epochs that one event gives out at most: one for each disk that it freezes or brings back.
+pub(crate) const EPOCHS_PER_EVENT_MAX: u64 = 1 << 24;
 /// The largest of the numbers that only ever grow by a few (ids, generations, terms, batches): no store comes to it,
 /// and a forged one that begins there could overflow them.
 pub(crate) const COUNTER_MAX: u64 = 1 << 62;

@@ -282,3 +282,38 @@ fn what_deleted_snapshots_hold_for_one_another_alone_is_given_back() {
         assert!(report.is_clean(), "{:?}", report.findings);
     }
 }
+
+/// Two deleted versions with two children each, one below the other: what the upper one owns and the lower one inherited goes when
+/// nobody reads it any more.
+#[test]
+fn what_a_deleted_version_inherited_does_not_outlive_its_readers() {
+    let dir = scratch();
+    let store = Store::create(dir.path().join("inherited.cow"), options()).unwrap();
+    let web = store.create_server("web").unwrap();
+    web.create_disk("vda", 40 * BLOCK).unwrap();
+    filled(&web, "vda", 10, 1);
+    let first = web.snapshot("first", "").unwrap();
+    let one = first.clone_server("one").unwrap();
+    web.disk("vda").unwrap().write_at(&[2; 4096], 20 * BLOCK).unwrap();
+    let second = web.snapshot("second", "").unwrap();
+    let two = second.clone_server("two").unwrap();
+    for server in [&web, &one, &two] {
+        server.disk("vda").unwrap().discard(0, 9 * BLOCK).unwrap();
+    }
+    let freed = store.would_free(&[first.id(), second.id()]).unwrap().data_bytes;
+    assert_eq!(freed, 9 * BLOCK);
+    let held = || {
+        store.collect().unwrap();
+        store.check().unwrap().data_blocks_in_use
+    };
+    let before = held();
+    for id in [first.id(), second.id()] {
+        store.delete_snapshot(id).unwrap();
+    }
+    assert_eq!(before - held(), 9);
+    for (server, block, byte) in [(&web, 20, 2), (&two, 20, 2), (&one, 9, 1), (&two, 9, 1)] {
+        assert_eq!(byte_at(server, "vda", block), byte);
+    }
+    empty(&store);
+    assert_eq!(store.check().unwrap().data_blocks_in_use, 0);
+}

@@ -13,7 +13,7 @@ mod model;
 use cowblk::device::sim::{Fate, SimDevice, Survival};
 use cowblk::{ErrorKind, Store};
 use model::{
-    BLOCK, CrashPoint, Dice, Fill, Judge, Model, Recorder, Shape, Story, Tally, Verb, states_wanted,
+    ALIKE, BLOCK, CrashPoint, Dice, Fill, Judge, Model, Recorder, Shape, Story, Tally, Verb, states_wanted,
 };
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -30,6 +30,12 @@ fn server() -> String {
 
 fn write(disk: &str, range: Range<u64>, stamp: u64) -> Verb {
     Verb::Write { server: server(), disk: disk.into(), range, fill: Fill { stamp, zero_every: 0 } }
+}
+
+/// Writes blocks that are alike, three kinds of them.
+fn write_alike(disk: &str, range: Range<u64>) -> Verb {
+    let fill = Fill { stamp: 0, zero_every: ALIKE };
+    Verb::Write { server: server(), disk: disk.into(), range: blocks(range), fill }
 }
 
 fn blocks(range: Range<u64>) -> Range<u64> {
@@ -251,6 +257,58 @@ fn deeds() -> Vec<(&'static str, Vec<Verb>)> {
                 write("a", blocks(0..40), 33),
                 write("b", blocks(0..40), 34),
                 Verb::Flush,
+            ],
+        ),
+    ]
+    .into_iter()
+    .chain(sharing_deeds())
+    .collect()
+}
+
+/// Deeds in which blocks come to be shared.
+fn sharing_deeds() -> Vec<(&'static str, Vec<Verb>)> {
+    vec![
+        (
+            "dedup",
+            vec![write_alike("a", 3..9), write_alike("b", 1..6), Verb::Dedup, Verb::Flush, Verb::Checkpoint],
+        ),
+        (
+            "dedup twice and let go",
+            vec![
+                write_alike("a", 0..9),
+                Verb::Dedup,
+                write_alike("b", 1..6),
+                Verb::Dedup,
+                write("a", blocks(0..2), 35),
+                discard("b", 2 * BLOCK..4 * BLOCK),
+                Verb::Flush,
+                Verb::Checkpoint,
+            ],
+        ),
+        (
+            "write what a template holds",
+            vec![
+                write_alike("a", 0..4),
+                snapshot("n7"),
+                Verb::Template { server: server(), snapshot: "n7".into() },
+                write_alike("b", 1..9),
+                Verb::Flush,
+                write_alike("a", 2..7),
+                write("b", blocks(3..5), 36),
+                delete("n7"),
+                write_alike("a", 20..24),
+                Verb::Collect,
+            ],
+        ),
+        (
+            "dedup and delete",
+            vec![
+                write_alike("a", 3..9),
+                snapshot("n7"),
+                write_alike("a", 6..12),
+                Verb::Dedup,
+                delete("n7"),
+                Verb::Collect,
             ],
         ),
     ]

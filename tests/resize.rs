@@ -194,3 +194,21 @@ fn disks_that_were_added_stay_and_disks_that_were_deleted_come_back() {
     store.close().unwrap();
     assert_clean(&path, "with disks that came and went");
 }
+
+/// The disk's map is higher than its snapshot's, and holds nothing where that one lies.
+#[test]
+fn a_snapshot_is_counted_beside_a_disk_that_grew_and_lost_its_beginning() {
+    let dir = scratch();
+    let store = Store::create(dir.path().join("grown.cow"), options().background(false)).unwrap();
+    let web = store.create_server("web").unwrap();
+    let disk = web.create_disk("vda", 10 * BLOCK).unwrap();
+    filled(&disk, 1);
+    let snapshot = web.snapshot("small", "").unwrap();
+    disk.resize(1000 * BLOCK).unwrap();
+    disk.discard(0, 10 * BLOCK).unwrap();
+    disk.write_at(&[2; 4096], 600 * BLOCK).unwrap();
+    assert_eq!(store.would_free(&[snapshot.id()]).unwrap().data_bytes, 10 * BLOCK);
+    store.collect().unwrap();
+    assert_eq!(snapshot.exclusive_bytes(), Some(10 * BLOCK));
+    assert_eq!(disk.space().unwrap().exclusive_bytes, Some(BLOCK));
+}

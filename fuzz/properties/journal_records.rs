@@ -43,7 +43,8 @@ pub fn run(data: &[u8]) {
 
 fn record(input: &mut Input<'_>, records: &mut Vec<u8>, inline: &mut Vec<u8>) {
     let mut body = Vec::new();
-    let kind = match input.byte() % 8 {
+    let choice = input.byte();
+    let kind = match choice % 8 {
         0 => {
             // The first data blocks of a store with these options: 48 and up.
             let count = input.byte() % 6;
@@ -53,7 +54,7 @@ fn record(input: &mut Input<'_>, records: &mut Vec<u8>, inline: &mut Vec<u8>) {
             }
             let crc = crc32fast::hash(&vec![input.byte(); BLOCK]).to_le_bytes();
             (0..count).for_each(|_| body.extend_from_slice(&crc));
-            1
+            if choice < 128 { 1 } else { 5 }
         }
         1 => {
             for number in [input.number(), input.number(), input.number()] {
@@ -72,7 +73,7 @@ fn record(input: &mut Input<'_>, records: &mut Vec<u8>, inline: &mut Vec<u8>) {
         3 => {
             let count = input.below(60);
             body.extend_from_slice(input.bytes(count));
-            u32::from(input.byte() % 6)
+            u32::from(input.byte() % 7)
         }
         _ => {
             body = event(input);

@@ -51,6 +51,7 @@ impl Catalog {
             Event::CreateDisk { id, server, name, size_bytes, created_at, birth } => {
                 self.next_id = self.next_id.max(id.0 + 1);
                 self.epoch = self.epoch.max(*birth);
+                self.lineage.join(Child::Head(*id), None);
                 self.put(CatalogRecord::Disk(DiskRecord {
                     id: *id,
                     server: *server,
@@ -158,10 +159,16 @@ impl Catalog {
 
     /// Ids and epochs up to those of an event are given out.
     pub(super) fn advance(&mut self, epoch: Epoch, versions: &[NewVersion]) {
-        self.epoch = self.epoch.max(Epoch(epoch.0 + 1));
+        self.epoch = self.epoch.max(epoch);
         for new in versions {
             self.next_id = self.next_id.max(new.version.0 + 1);
         }
+    }
+
+    /// An epoch that no other head stamps: who holds a reference is told by its birth (C5).
+    pub(super) fn next_birth(&mut self) -> Epoch {
+        self.epoch = Epoch(self.epoch.0 + 1);
+        self.epoch
     }
 
     fn disk_mut(&mut self, id: DiskId) -> Result<&mut DiskRecord> {
@@ -178,6 +185,7 @@ impl Catalog {
         epoch: Epoch,
         snapshot: Option<SnapshotId>,
     ) -> Result<()> {
+        let birth = self.next_birth();
         let disk = self.disk_mut(new.disk)?;
         let record = VersionRecord {
             id: new.version,
@@ -194,10 +202,11 @@ impl Catalog {
         };
         let parent = disk.parent;
         disk.parent = Some(new.version);
-        disk.birth = Epoch(epoch.0 + 1);
+        disk.birth = birth;
         disk.shared = None; // the next checkpoint knows
         self.lineage.orphan(parent, Child::Head(new.disk));
         self.lineage.adopt(parent, Child::Version(new.version));
+        self.lineage.join(Child::Version(new.version), Some(Child::Head(new.disk)));
         self.lineage.adopt(Some(new.version), Child::Head(new.disk));
         if snapshot.is_none() {
             self.lineage.queue.insert(new.version);
@@ -248,7 +257,8 @@ impl Catalog {
         for &version in &snapshot.versions {
             let target = self.known_version(version)?;
             let place = Place { server: snapshot.server, name: target.disk_name, created_at };
-            self.put_head(target.disk, version, Some(place), Epoch(epoch.0 + 1))?;
+            let birth = self.next_birth();
+            self.put_head(target.disk, version, Some(place), birth)?;
         }
         if !versions.is_empty() {
             self.put(CatalogRecord::Snapshot(SnapshotRecord {

@@ -42,9 +42,9 @@ impl Catalog {
             origin: Some(snapshot),
             marks: ServerMarks::default(),
         }));
-        for new in disks {
+        for (new, birth) in disks.iter().zip(birth.0..) {
             let name = self.known_version(new.version)?.disk_name;
-            self.clone_disk(*new, Place { server: id, name, created_at }, birth)?;
+            self.clone_disk(*new, Place { server: id, name, created_at }, Epoch(birth))?;
         }
         Ok(())
     }
@@ -82,6 +82,7 @@ impl Catalog {
             None => place.ok_or_else(missing)?,
         };
         self.lineage.adopt(Some(version), Child::Head(id));
+        self.lineage.join(Child::Head(id), Some(Child::Version(version)));
         self.set_count(Child::Version(version), 0); // the head holds all of it, too
         self.put(CatalogRecord::Disk(DiskRecord {
             id,
@@ -108,7 +109,8 @@ impl Catalog {
             let origin = origin.ok_or_else(unknown)?;
             self.freeze(*new, epoch, None)?;
             self.disturb(&[Child::Version(new.version)]);
-            self.put_head(new.disk, origin, None, Epoch(epoch.0 + 1))?;
+            let birth = self.next_birth();
+            self.put_head(new.disk, origin, None, birth)?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@
 use super::lineage::Child;
 use super::records::Catalog;
 use crate::format::CatalogKey;
-use crate::units::{DiskId, Epoch, VersionId};
+use crate::units::{DiskId, Epoch, SnapshotId, VersionId};
 use std::collections::HashSet;
 
 /// How a checkpoint takes account of what a head's or version's parent alone will hold.
@@ -17,6 +17,13 @@ pub(crate) struct Watch {
     pub(crate) parent: VersionId,
     /// References that were born after this are the parent's own.
     pub(crate) inherited_after: Epoch,
+}
+
+/// What has a size of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum SizeOf {
+    Snapshot(SnapshotId),
+    Disk(DiskId),
 }
 
 /// Who is around some points.
@@ -90,6 +97,7 @@ impl Catalog {
     /// The record is written anew even where nothing is forgotten here: the last checkpoint may know a count that came too
     /// late for the catalog in memory.
     fn forget_one(&mut self, point: Child) {
+        self.forget_blocks(point);
         let key = match point {
             Child::Version(id) => self.versions.get_mut(&id).map(|version| {
                 version.exclusive = None;
@@ -109,8 +117,31 @@ impl Catalog {
         }
     }
 
+    /// How many blocks go with a version's snapshot, or with a head, is not known any more.
+    fn forget_blocks(&mut self, point: Child) {
+        let of = match point {
+            Child::Head(id) => Some(SizeOf::Disk(id)),
+            Child::Version(id) => {
+                self.versions.get(&id).and_then(|version| version.snapshot).map(SizeOf::Snapshot)
+            }
+        };
+        if let Some(of) = of {
+            self.blocks_alone.remove(&of);
+            if self.counting_blocks == Some(of) {
+                self.counting_blocks = None;
+            }
+        }
+    }
+
+    /// Some block has more or fewer references than before, and has several: what anybody alone holds is not known any more.
+    pub(crate) fn forget_all_blocks(&mut self) {
+        self.blocks_alone.clear();
+        self.counting_blocks = None;
+    }
+
     /// Notes a count. One of the same point that is under way began before, and is void.
     pub(crate) fn set_count(&mut self, point: Child, count: u64) {
+        self.forget_blocks(point);
         self.uncounted.remove(&point);
         if self.counting == Some(point) {
             self.counting = None;
@@ -170,6 +201,9 @@ impl Catalog {
     /// A version alone holds so many more references than before.
     pub(crate) fn add_count(&mut self, point: Child, more: u64) {
         let Child::Version(id) = point else { return };
+        if more > 0 {
+            self.forget_blocks(point);
+        }
         match self.versions.get_mut(&id).map(|version| &mut version.exclusive) {
             Some(Some(exclusive)) => *exclusive += more,
             _ if self.counting == Some(point) => self.counted_since += more,
@@ -181,6 +215,7 @@ impl Catalog {
     /// of those it let go of.
     pub(crate) fn note_shared(&mut self, id: DiskId, birth: Epoch, shared: Option<u64>, lost: Option<u64>) {
         let point = Child::Head(id);
+        self.forget_blocks(point);
         let Some(disk) = self.disks.get_mut(&id).filter(|disk| disk.birth == birth) else { return };
         if !self.uncounted.contains(&point) {
             disk.shared = shared;

@@ -20,6 +20,8 @@ pub(crate) enum Child {
 #[derive(Default)]
 pub(crate) struct Lineage {
     children: HashMap<VersionId, BTreeSet<Child>>,
+    /// A number for all that descend from one disk, by way of versions and clones.
+    families: HashMap<Child, u64>,
     /// Hidden versions: deleted, but still holding references.
     pub(crate) queue: BTreeSet<VersionId>,
 }
@@ -42,6 +44,28 @@ impl Lineage {
                 self.children.remove(&parent);
             }
         }
+    }
+
+    /// `point` is of the family of `kin`; of a new one without.
+    pub(crate) fn join(&mut self, point: Child, kin: Option<Child>) {
+        let own = match point {
+            Child::Version(id) => id.0,
+            Child::Head(id) => id.0,
+        };
+        let family = kin.and_then(|kin| self.families.get(&kin)).copied().unwrap_or(own);
+        self.families.insert(point, family);
+    }
+
+    /// `point` is no more.
+    pub(crate) fn leave(&mut self, point: Child) {
+        self.families.remove(&point);
+    }
+
+    /// Whether any two of these versions may hold the same references.
+    pub(crate) fn has_kin(&self, versions: &[VersionId]) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut families = versions.iter().filter_map(|id| self.families.get(&Child::Version(*id)));
+        versions.len() > 1 && families.any(|family| !seen.insert(*family))
     }
 
     /// Who descends directly from `version`.

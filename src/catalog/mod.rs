@@ -12,6 +12,8 @@
 //! C1  A version's epoch is above its parent's epoch, and its birth is between the two.
 //! C2  Every version is shown by exactly one snapshot, or hidden and in the collector's queue.
 //! C3  A hidden version never gets a new child.
+//! C5  No two heads ever stamp the same birth: a reference (place, block, birth) has one maker, and its holders in a
+//!     lineage hold it through him.
 
 mod apply;
 mod clones;
@@ -22,7 +24,7 @@ mod pages;
 mod possible;
 mod records;
 
-pub(crate) use holders::Watch;
+pub(crate) use holders::{SizeOf, Watch};
 pub(crate) use lineage::Child;
 pub(crate) use names::{check_description, check_labels, check_name};
 pub(crate) use pages::PageStore;

@@ -6,7 +6,9 @@ use super::records::Catalog;
 use crate::defect::Defect;
 use crate::error::{Error, Result};
 use crate::format::{AdoptedDisk, Event, Labels, NewDisk, NewVersion};
-use crate::limits::{COUNTER_MAX, DISK_BYTES_MAX, EPOCH_MAX, LABEL_BYTES_MAX, LABELS_MAX};
+use crate::limits::{
+    COUNTER_MAX, DISK_BYTES_MAX, EPOCH_MAX, EPOCHS_PER_EVENT_MAX, LABEL_BYTES_MAX, LABELS_MAX,
+};
 use crate::units::{DiskId, Epoch, ServerId, SnapshotId};
 use std::collections::BTreeSet;
 
@@ -84,7 +86,7 @@ impl Catalog {
     }
 
     fn is_next_epoch(&self, epoch: Epoch) -> bool {
-        epoch.0 > self.epoch.0 && epoch.0 < EPOCH_MAX
+        epoch.0 > self.epoch.0 && epoch.0 < EPOCH_MAX - EPOCHS_PER_EVENT_MAX
     }
 
     /// Whether the versions are new ones of disks that exist, each disk once.

@@ -2,6 +2,7 @@
 //!
 //! Floor 3.
 
+use super::holders::SizeOf;
 use super::lineage::{Child, Lineage};
 use crate::defect::Defect;
 use crate::error::{Error, Result};
@@ -31,6 +32,12 @@ pub(crate) struct Catalog {
     pub(crate) counting: Option<Child>,
     /// References that the one that is being counted gained (a version, as its own) or let go of (a head) since.
     pub(crate) counted_since: u64,
+    /// Blocks that go with a snapshot or disk, where blocks have several references and somebody asked.
+    pub(crate) blocks_alone: HashMap<SizeOf, u64>,
+    /// What is being counted so; `None` also where something happened to it since.
+    pub(crate) counting_blocks: Option<SizeOf>,
+    /// Blocks that a snapshot refers to, each counted once.
+    pub(crate) distinct_blocks: HashMap<SnapshotId, u64>,
     by_server: BTreeMap<ServerId, Belongings>,
     /// When snapshots are deleted by themselves, the earliest first; protected ones are not.
     expiring: BTreeSet<(u64, SnapshotId)>,
@@ -185,6 +192,7 @@ impl Catalog {
     fn build_lineage(&mut self) {
         for version in self.versions.values() {
             self.lineage.adopt(version.parent, Child::Version(version.id));
+            self.lineage.join(Child::Version(version.id), version.parent.map(Child::Version)); // parents come first
             if version.snapshot.is_none() {
                 self.lineage.queue.insert(version.id);
             } else if version.exclusive.is_none() {
@@ -193,6 +201,7 @@ impl Catalog {
         }
         for disk in self.disks.values() {
             self.lineage.adopt(disk.parent, Child::Head(disk.id));
+            self.lineage.join(Child::Head(disk.id), disk.parent.map(Child::Version));
             if disk.shared.is_none() {
                 self.uncounted.insert(Child::Head(disk.id));
             }
@@ -245,9 +254,13 @@ impl Catalog {
                 {
                     belongings.remove_disk(&record);
                 }
+                self.lineage.leave(Child::Head(id));
                 self.uncounted.remove(&Child::Head(id));
+                self.blocks_alone.remove(&SizeOf::Disk(id));
             }
             CatalogKey::Snapshot(id) => {
+                self.blocks_alone.remove(&SizeOf::Snapshot(id));
+                self.distinct_blocks.remove(&id);
                 let Some(record) = self.snapshots.remove(&id) else { return };
                 if let Some(due) = expiry_of(&record) {
                     self.expiring.remove(&due);
@@ -258,6 +271,7 @@ impl Catalog {
             }
             CatalogKey::Version(id) => {
                 self.versions.remove(&id);
+                self.lineage.leave(Child::Version(id));
                 self.uncounted.remove(&Child::Version(id));
             }
             CatalogKey::Garbage(id) => {

@@ -11,12 +11,12 @@ use super::walk::{Ledger, Walk};
 use crate::device::{Access, Device, FileDevice};
 use crate::error::{Error, Result};
 use crate::format::{
-    Batch, BatchHeader, CatalogRecord, CheckpointRecord, GroupEntry, HEADER_BYTES, JOURNAL_UNIT, Place,
-    Record, Reference, Root, SLOT_OFFSETS, SUPERBLOCK_BYTES, Slot, Superblock, decode_summary,
+    Batch, BatchHeader, CatalogRecord, CheckpointRecord, GroupEntry, HEADER_BYTES, JOURNAL_UNIT, MapRecord,
+    Place, Record, Reference, Root, SLOT_OFFSETS, SUPERBLOCK_BYTES, Slot, Superblock, decode_summary,
     node_from_bytes,
 };
 use crate::limits::MAP_HEIGHT_MAX;
-use crate::units::{BlockNo, VersionId, index, wide};
+use crate::units::{BlockNo, VersionId, index};
 use serde::Serialize;
 use std::path::Path;
 
@@ -167,9 +167,10 @@ impl Dump<'_> {
     }
 
     fn record(&mut self, record: &CheckpointRecord, at: BlockNo) {
-        let CheckpointRecord { generation, zones, epoch, next_id, used, .. } = record;
+        let CheckpointRecord { generation, zones, epoch, next_id, used, shared, extra, .. } = record;
         self.line("checkpoint", 0, format!("generation {generation} at block {at}"));
         self.line("checkpoint", 1, format!("zones {zones} epoch {epoch} next_id {next_id} used {used}"));
+        self.line("checkpoint", 1, format!("shared {shared} extra {extra}"));
         let (root, height, pages) =
             (shown(&record.catalog_root), record.catalog_height, record.catalog_pages);
         self.line("checkpoint", 1, format!("catalog root {root} height {height} pages {pages}"));
@@ -195,7 +196,8 @@ impl Dump<'_> {
                 .filter_map(|page| Some((page, entry.slot(page)?)))
                 .map(|(page, slot)| geometry.refcount_block(zone, page, slot).to_string())
                 .collect();
-            let text = format!("zone {zone}: used {} refcounts at blocks {}", entry.used, pages.join(" "));
+            let (used, shared, pages) = (entry.used, entry.shared, pages.join(" "));
+            let text = format!("zone {zone}: used {used} shared {shared} refcounts at blocks {pages}");
             self.line("zones", 1, text);
         }
     }
@@ -316,16 +318,15 @@ impl Dump<'_> {
 /// Generations of versions that are shown, each below its parent.
 const DEPTH_MAX: u32 = 1000;
 
+fn told_map(what: &str, map: &MapRecord) -> String {
+    let MapRecord { disk, first, physical, birth, crcs } = map;
+    format!("{what} disk {disk} blocks {first}+{} to block {physical} birth {birth}", crcs.len())
+}
+
 fn told(record: &Record) -> String {
     match record {
-        Record::Map(map) => format!(
-            "map disk {} blocks {}+{} to block {} birth {}",
-            map.disk,
-            map.first,
-            wide(map.crcs.len()),
-            map.physical,
-            map.birth
-        ),
+        Record::Map(map) => told_map("map", map),
+        Record::Share(map) => told_map("share", map),
         Record::Clear { disk, first, count } => format!("clear disk {disk} blocks {first}+{count}"),
         Record::Event(event) => format!("{event:?}"),
         Record::Inline { run, .. } => format!("inline blocks {}+{}", run.first, run.count),

@@ -180,6 +180,8 @@ impl Image {
             epoch: Epoch(EPOCH),
             next_id: self.next_id,
             used: u64::from(used + self.used_wrong[2]),
+            shared: self.counts.iter().flatten().filter(|&&count| count > 1).count() as u64,
+            extra: self.counts.iter().flatten().map(|&count| u64::from(count.saturating_sub(1))).sum(),
             catalog_root,
             catalog_height: 1,
             catalog_pages: 1,
@@ -226,6 +228,7 @@ impl Image {
             let page = encode_counts(&page);
             let entry = &mut entries[index(zone)];
             entry.used = used;
+            entry.shared = narrow(counts.iter().filter(|&&count| count > 1).count());
             entry.turn(0, seal(&page));
             let at = index(geometry.offset_bytes(geometry.refcount_block(zone, 0, 0)));
             self.bytes[at..at + page.len()].copy_from_slice(&page);

@@ -11,17 +11,18 @@ use crate::format::{
     Batch, BatchHeader, Event, Geometry, HEADER_BYTES, JOURNAL_UNIT, MapRecord, Record, Superblock,
 };
 use crate::limits::DISK_BYTES_MAX;
-use crate::units::{BlockNo, index, wide};
+use crate::units::{BlockNo, BlockRun, index, wide};
 
-/// Checks the journal of a store with so many zones; `None` where that is not known.
+/// Checks the journal of a store with so many zones; `None` where that is not known. Returns the blocks that it shares.
 pub(super) fn check(
     device: &dyn Device,
     (geometry, zones): (&Geometry, Option<u64>),
     superblock: &Superblock,
     report: &mut CheckReport,
-) {
+) -> Vec<BlockRun> {
+    let mut shares = Vec::new();
     if superblock.clean.get() == 1 {
-        return; // closed with a checkpoint: whatever the journal holds is older
+        return shares; // closed with a checkpoint: whatever the journal holds is older
     }
     let reader = Reader { device, geometry, superblock };
     let mut end = End { at: superblock.journal_offset.get(), sequence: superblock.journal_sequence.get() };
@@ -43,6 +44,7 @@ pub(super) fn check(
             None => report.find(Defect::JournalRecord, format!("batch {} does not decode", end.sequence)),
             Some(records) => {
                 verify(&records, geometry, (&mut zones, end.sequence), report);
+                shares.extend(records.iter().filter_map(shared_run));
                 grown.extend(zones.map(|zones| (end.sequence, zones)));
             }
         }
@@ -54,6 +56,14 @@ pub(super) fn check(
     grown.retain(|(sequence, _)| *sequence <= durable);
     if let Some((sequence, zones)) = grown.last() {
         verify_length(device, geometry, (*sequence, *zones), report);
+    }
+    shares
+}
+
+fn shared_run(record: &Record) -> Option<BlockRun> {
+    match record {
+        Record::Share(map) => Some(BlockRun { first: map.physical, count: wide(map.crcs.len()) }),
+        _ => None,
     }
 }
 
@@ -167,7 +177,7 @@ fn verify(
     let mut wrong = |what: String| report.find(Defect::JournalRecord, format!("batch {sequence}: {what}"));
     for record in records {
         match record {
-            Record::Map(map) => {
+            Record::Map(map) | Record::Share(map) => {
                 if !is_data(map.physical, wide(map.crcs.len()), geometry, *zones) {
                     wrong(format!(
                         "{} blocks from block {} on are no data blocks",

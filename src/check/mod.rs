@@ -35,7 +35,7 @@ pub(crate) mod walk;
 
 pub use dump::{DumpLine, DumpOptions, OnLine, dump, dump_device};
 pub use report::{CheckReport, Finding};
-pub use sizes::recount_sizes;
+pub use sizes::{SnapshotBlocks, recount_blocks, recount_sizes};
 
 use crate::device::{Access, Device, FileDevice};
 use crate::error::Result;
@@ -97,6 +97,7 @@ fn check_settled(device: &dyn Device, roots: &Roots, report: &mut CheckReport) {
     Forest::new(&records, roots.geometry.block_size()).walk(&mut walk);
     let complete = walk.finish() && records.complete;
     (report.blocks_in_use, report.data_blocks_mapped) = (recount.blocks, recount.data_references);
+    report.data_blocks_in_use = recount.blocks.saturating_sub(recount.metadata);
     tables::compare(&medium, record, (recount, complete), report);
 }
 

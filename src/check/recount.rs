@@ -71,6 +71,8 @@ pub(crate) struct Recount {
     pub(crate) blocks: u64,
     /// Holders of data blocks.
     pub(crate) data_references: u64,
+    /// Blocks that are metadata.
+    pub(crate) metadata: u64,
 }
 
 impl Recount {
@@ -84,6 +86,7 @@ impl Recount {
             others: HashMap::new(),
             blocks: 0,
             data_references: 0,
+            metadata: 0,
         }
     }
 
@@ -98,6 +101,7 @@ impl Recount {
     /// `block` is metadata. The caller says so once for each block.
     pub(crate) fn hold_metadata(&mut self, place: Place, block: BlockNo) {
         self.enter(place, block, (METADATA, 0));
+        self.metadata += 1;
     }
 
     /// The number of a pair of lineage and birth.

@@ -24,6 +24,8 @@ pub struct CheckReport {
     pub blocks_in_use: u64,
     /// Nodes of all extent maps and of the catalog map, each counted once.
     pub nodes: u64,
+    /// Blocks of data, however many references each has.
+    pub data_blocks_in_use: u64,
     /// References to data blocks; what versions and heads of one lineage share is counted once.
     pub data_blocks_mapped: u64,
     /// Frozen versions of disks, shown by snapshots or waiting for the collector.

@@ -11,8 +11,9 @@
 //! foreign     finding                      damaged    no store             no store
 //! ```
 
-use super::journal;
+use super::medium::Medium;
 use super::report::CheckReport;
+use super::{journal, tables};
 use crate::defect::Defect;
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,7 +47,11 @@ impl Roots {
     /// Checks the journal behind the checkpoint.
     pub(super) fn check_journal(&self, device: &dyn Device, report: &mut CheckReport) {
         let zones = self.record.as_ref().map(|(record, _)| record.zones);
-        journal::check(device, (&self.geometry, zones), &self.superblock, report);
+        let shares = journal::check(device, (&self.geometry, zones), &self.superblock, report);
+        if let Some((record, _)) = &self.record {
+            let medium = Medium::new(device, self.geometry, record.zones);
+            tables::verify_shares(&medium, record, &shares, report);
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use super::recount::{PageKey, Recount};
 use super::report::CheckReport;
 use crate::defect::Defect;
 use crate::format::{CheckpointRecord, GroupEntry, Place, ZoneEntry, decode_counts, decode_summary};
-use crate::units::{BlockNo, index, wide};
+use crate::units::{BlockNo, BlockRun, index, wide};
+use std::collections::{BTreeMap, HashMap};
 
 /// Compares all of it. `complete` says whether the recount could follow everything: if not, a block
 /// that the table counts more often than it was found is only counted in a note.
@@ -18,16 +19,22 @@ pub(super) fn compare(
     report: &mut CheckReport,
 ) {
     let mut tables = Tables { medium, recount, complete, report, run: None, unreached: 0 };
-    let mut used = Some(0);
+    let mut all = Some(Counted::default());
     for (number, entry) in (0..).zip(&record.groups) {
         let found = tables.group(number, *entry);
-        used = used.zip(found).map(|(used, found)| used + found);
+        all = all.zip(found).map(|(all, found)| all.and(found));
         if let Some(found) = found {
-            tables.compare_used(format_args!("group {number}"), u64::from(entry.used), found);
+            tables.compare_used(format_args!("group {number}"), u64::from(entry.used), found.used);
         }
     }
-    if let Some(used) = used {
-        tables.compare_used(format_args!("the store"), record.used, used);
+    if let Some(all) = all {
+        tables.compare_used(format_args!("the store"), record.used, all.used);
+        tables.compare_shared(format_args!("the store"), record.shared, all.shared);
+        if record.extra != all.extra {
+            let (says, found) = (record.extra, all.extra);
+            let what = format!("the store has {says} references beyond the first of a block, found {found}");
+            tables.report.find(Defect::FreeCount, what);
+        }
     }
     for key in tables.recount.rest() {
         tables.page(key, &[]);
@@ -58,6 +65,80 @@ pub(super) fn read_all(medium: &Medium<'_>, record: &CheckpointRecord) {
     }
 }
 
+/// The journal may share what the checkpoint refers to, and no block so often that its count goes round.
+pub(super) fn verify_shares(
+    medium: &Medium<'_>,
+    record: &CheckpointRecord,
+    shares: &[BlockRun],
+    report: &mut CheckReport,
+) {
+    let mut more: BTreeMap<BlockNo, u64> = BTreeMap::new();
+    for run in shares {
+        // A run that is no row of data blocks is reported where it stands.
+        for block in (0..run.count).map(|at| BlockNo(run.first.0.saturating_add(at))) {
+            if medium.place_of(block).is_some() {
+                *more.entry(block).or_default() += 1;
+            }
+        }
+    }
+    let mut pages: HashMap<PageKey, Option<Vec<u16>>> = HashMap::new();
+    for (block, more) in more {
+        let Some(place) = medium.place_of(block) else { continue };
+        let per_page = medium.geometry.counts_per_page();
+        let key = PageKey { zone: place.zone, page: place.index / per_page };
+        let Some(counts) = pages.entry(key).or_insert_with(|| page_counts(medium, record, key)) else {
+            continue; // damaged: reported where it is
+        };
+        let count = counts.get(index(u64::from(place.index % per_page))).copied().unwrap_or(0);
+        if count == 0 || u64::from(count) + more > u64::from(u16::MAX) {
+            let what = format!("block {block} has {count} references, and is shared {more} times");
+            report.find(Defect::JournalRecord, what);
+        }
+    }
+}
+
+/// The counts of a page; `None` where it, or what leads to it, is damaged.
+fn page_counts(medium: &Medium<'_>, record: &CheckpointRecord, key: PageKey) -> Option<Vec<u16>> {
+    let geometry = &medium.geometry;
+    let group = geometry.group_of(key.zone);
+    let entry = record.groups.get(index(group))?;
+    let Some(slot) = entry.slot else { return Some(Vec::new()) };
+    let bytes = medium.sealed(geometry.summary_block(group, slot), entry.crc).ok()?;
+    let zones = geometry.zones_per_group();
+    let summary = decode_summary(&bytes, geometry.pages_per_zone(), zones)?;
+    let zone = summary.get(index(key.zone % zones))?;
+    let Some(slot) = zone.slot(key.page) else { return Some(Vec::new()) };
+    let crc = zone.crcs.get(index(u64::from(key.page))).copied()?;
+    medium
+        .sealed(geometry.refcount_block(key.zone, key.page, slot), crc)
+        .ok()
+        .map(|bytes| decode_counts(&bytes))
+}
+
+/// What counts say together.
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    used: u64,
+    shared: u64,
+    extra: u64,
+}
+
+impl Counted {
+    fn of(counts: &[u16]) -> Self {
+        let above = |least: u16| wide(counts.iter().filter(|&&count| count >= least).count());
+        let extra = counts.iter().filter(|&&count| count > 1).map(|&count| u64::from(count) - 1).sum();
+        Self { used: above(1), shared: above(2), extra }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            used: self.used + other.used,
+            shared: self.shared + other.shared,
+            extra: self.extra + other.extra,
+        }
+    }
+}
+
 struct Tables<'a> {
     medium: &'a Medium<'a>,
     recount: Recount,
@@ -83,9 +164,16 @@ impl Tables<'_> {
         }
     }
 
-    /// How many blocks of the group the table counts; `None` where a page is lost.
-    fn group(&mut self, number: u64, entry: GroupEntry) -> Option<u64> {
-        let Some(slot) = entry.slot else { return Some(0) };
+    fn compare_shared(&mut self, of: std::fmt::Arguments<'_>, says: u64, found: u64) {
+        if says != found {
+            let what = format_args!("{of} has {says} blocks with several references, found {found}");
+            self.report.find(Defect::FreeCount, what);
+        }
+    }
+
+    /// What the table counts of the group; `None` where a page is lost.
+    fn group(&mut self, number: u64, entry: GroupEntry) -> Option<Counted> {
+        let Some(slot) = entry.slot else { return Some(Counted::default()) };
         let zones = self.medium.geometry.zones_per_group();
         let block = self.medium.geometry.summary_block(number, slot);
         let summary = self.medium.sealed(block, entry.crc).and_then(|bytes| {
@@ -99,40 +187,41 @@ impl Tables<'_> {
                 return None;
             }
         };
-        let mut used = Some(0);
+        let mut all = Some(Counted::default());
         for (zone, entry) in (number * zones..).zip(&summary) {
-            used = used.zip(self.zone(zone, entry)).map(|(used, found)| used + found);
+            all = all.zip(self.zone(zone, entry)).map(|(all, found)| all.and(found));
         }
-        used
+        all
     }
 
-    /// How many blocks of the zone the table counts; `None` where a page is lost.
-    fn zone(&mut self, zone: u64, entry: &ZoneEntry) -> Option<u64> {
+    /// What the table counts of the zone; `None` where a page is lost.
+    fn zone(&mut self, zone: u64, entry: &ZoneEntry) -> Option<Counted> {
         let pages = self.medium.geometry.pages_per_zone();
         if zone >= self.medium.zones {
             if *entry != ZoneEntry::fresh(pages) {
                 self.report
                     .find(Defect::ZoneSummary, format!("it speaks of zone {zone}, which is not there"));
             }
-            return Some(0);
+            return Some(Counted::default());
         }
         let beyond = u64::MAX.checked_shl(pages).unwrap_or(0);
         if (entry.written | entry.current) & beyond != 0 {
             self.report
                 .find(Defect::ZoneSummary, format!("zone {zone} has more than {pages} refcount pages"));
         }
-        let mut used = Some(0);
+        let mut all = Some(Counted::default());
         for page in 0..pages {
             let found = self.read_page(zone, page, entry).map(|counts| {
                 self.page(PageKey { zone, page }, &counts);
-                wide(counts.iter().filter(|&&count| count != 0).count())
+                Counted::of(&counts)
             });
-            used = used.zip(found).map(|(used, found)| used + found);
+            all = all.zip(found).map(|(all, found)| all.and(found));
         }
-        if let Some(used) = used {
-            self.compare_used(format_args!("zone {zone}"), u64::from(entry.used), used);
+        if let Some(found) = all {
+            self.compare_used(format_args!("zone {zone}"), u64::from(entry.used), found.used);
+            self.compare_shared(format_args!("zone {zone}"), u64::from(entry.shared), found.shared);
         }
-        used
+        all
     }
 
     /// The counts of a page, none for one that was never written; `None` where it is damaged.

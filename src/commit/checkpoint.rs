@@ -15,7 +15,7 @@ use crate::extent::{
 use crate::format::{
     CatalogKey, CatalogRecord, CheckpointRecord, Garbage, Geometry, Reference, Root, Superblock, seal,
 };
-use crate::space::{Group, SpaceChanges, ZoneTables};
+use crate::space::{Group, SpaceChanges, Totals, ZoneTables};
 use crate::units::{BlockNo, BlockRun, DiskBlock, DiskId, Epoch, Generation, VersionId, narrow, wide};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -100,6 +100,8 @@ pub(crate) struct Committed {
     /// Blocks whose last reference went.
     pub(crate) parked: Vec<BlockRun>,
     pub(crate) groups: Vec<(u64, Group)>,
+    /// What all refcounts say, and whether any above one changed.
+    pub(crate) counts: (Totals, bool),
 }
 
 /// What a checkpoint asks of the space around it.
@@ -108,6 +110,8 @@ pub(crate) trait CheckpointSpace: TakeBlocks {
     fn zones(&self) -> u64;
     /// What was referenced until the freeze, and by the checkpoint since.
     fn taken(&self) -> Vec<BlockRun>;
+    /// The references that blocks got until the freeze beyond those that they had.
+    fn shared(&self) -> Vec<(BlockNo, u16)>;
 }
 
 /// The state that goes from checkpoint to checkpoint.
@@ -143,10 +147,12 @@ impl Checkpointer {
         dropped.extend(self.record_run.iter().flat_map(|run| (0..run.count).map(|at| run.first.plus(at))));
 
         self.tables.grow(zones);
-        let parked = self.tables.apply(&SpaceChanges { taken: space.taken(), dropped })?;
+        let changes = SpaceChanges { taken: space.taken(), shared: space.shared(), dropped };
+        let parked = self.tables.apply(&changes)?;
         let groups = self.tables.write_summaries()?;
         self.commit(&frozen, zones, record_run)?;
-        Ok(Committed { roots, tallies, garbage, parked, groups })
+        let counts = (self.tables.totals(), self.tables.take_shared_changed());
+        Ok(Committed { roots, tallies, garbage, parked, groups, counts })
     }
 
     /// Writes the catalog pages that changed, and their map.
@@ -200,12 +206,15 @@ impl Checkpointer {
     /// Writes the record, syncs, and lets the superblock point at it.
     fn commit(&mut self, frozen: &Frozen, zones: u64, run: BlockRun) -> Result<()> {
         let generation = Generation(self.generation.0 + 1);
+        let totals = self.tables.totals();
         let record = CheckpointRecord {
             generation,
             zones,
             epoch: frozen.epoch,
             next_id: frozen.next_id,
-            used: self.tables.used(),
+            used: totals.used,
+            shared: totals.shared,
+            extra: totals.extra,
             catalog_root: self.catalog_root.reference,
             catalog_height: self.catalog_root.height,
             catalog_pages: self.pages.page_count(),

@@ -8,7 +8,10 @@ use super::nodes::{Node, NodeSource};
 use super::settle::lowered;
 use crate::error::Result;
 use crate::format::{Reference, Root};
-use crate::units::{DiskBlock, wide};
+use crate::space::SharedBlocks;
+use crate::units::{BlockNo, DiskBlock, wide};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// What was found so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +29,9 @@ pub(crate) struct Census {
     /// Where to go on; `None` when all is done.
     cursor: Option<DiskBlock>,
     pub(crate) found: Unheld,
+    /// Blocks with several references are not counted in `found`, but gathered.
+    shared: Option<Arc<SharedBlocks>>,
+    several: HashMap<BlockNo, u16>,
 }
 
 /// Where a neighbour stands while the walk is at some place.
@@ -44,12 +50,25 @@ struct Walk<'a> {
     budget: u64,
     next: Option<u64>,
     found: Unheld,
+    shared: Option<&'a SharedBlocks>,
+    several: &'a mut HashMap<BlockNo, u16>,
 }
 
 impl Census {
     /// A count of what `own` holds and none of `beside` does.
     pub(crate) fn new(own: Root, beside: Vec<Root>) -> Self {
-        Self { own, beside, cursor: Some(DiskBlock(0)), found: Unheld::default() }
+        let (found, several) = (Unheld::default(), HashMap::new());
+        Self { own, beside, cursor: Some(DiskBlock(0)), found, shared: None, several }
+    }
+
+    /// Gathers references to these blocks by their blocks.
+    pub(crate) fn beside_shared(&mut self, shared: &Arc<SharedBlocks>) {
+        self.shared = Some(shared.clone());
+    }
+
+    /// The blocks with several references that were found, and how many of those.
+    pub(crate) fn take_several(&mut self) -> HashMap<BlockNo, u16> {
+        std::mem::take(&mut self.several)
     }
 
     /// Looks at about `budget` more places. Whether that was all.
@@ -65,10 +84,17 @@ impl Census {
             }
         });
         let mut beside = beside.collect::<Result<Vec<_>>>()?;
-        // A higher tree may hold nothing where this one is.
+        // A higher neighbour may hold nothing where this tree lies.
         beside.retain(|place| !matches!(place, Beside::At(reference) if reference.is_hole()));
-        let mut walk =
-            Walk { nodes, from: cursor.0, budget: budget.max(1), next: None, found: Unheld::default() };
+        let mut walk = Walk {
+            nodes,
+            from: cursor.0,
+            budget: budget.max(1),
+            next: None,
+            found: Unheld::default(),
+            shared: self.shared.as_deref(),
+            several: &mut self.several,
+        };
         walk.subtree(height, 0, self.own.reference, beside)?;
         self.found.data += walk.found.data;
         self.found.nodes += walk.found.nodes;
@@ -86,7 +112,7 @@ impl Walk<'_> {
             return Ok(true);
         }
         if level == 0 {
-            self.found.data += 1;
+            self.count(own.block());
             return Ok(true);
         }
         if level == 1 {
@@ -112,6 +138,15 @@ impl Walk<'_> {
         }
         self.found.nodes += 1;
         Ok(true)
+    }
+
+    fn count(&mut self, block: BlockNo) {
+        if self.shared.is_some_and(|shared| shared.count(block) > 1) {
+            let found = self.several.entry(block).or_default();
+            *found = found.saturating_add(1);
+        } else {
+            self.found.data += 1;
+        }
     }
 
     /// What the neighbours hold at slot `at`; `None` where one of them holds `child` itself. That one is asked

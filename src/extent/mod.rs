@@ -25,7 +25,7 @@ mod scan;
 mod settle;
 mod view;
 
-pub(crate) use census::{Census, Unheld};
+pub(crate) use census::Census;
 pub(crate) use changes::{Difference, Layers, differences};
 pub(crate) use cut::{Cut, CutRoom};
 pub(crate) use delta::{DeltaTree, Footprint, height_for};

@@ -2,6 +2,9 @@
 //!
 //! Floor 3. The only place where a head's old references and nodes are dropped. It runs inside a
 //! checkpoint, and never beside the collector: both decide ownership from the same cursor (E2).
+//!
+//! E4  A reference (place, block, birth) counts once in its lineage, however often it was made. Only who stamps a birth makes
+//!     references with it: so a delta's reference that the tree holds already, of the unit's own birth, was shared once more.
 
 use super::cut::{Cut, CutRoom};
 use super::delta::{DeltaNode, DeltaTree, LeafDelta};
@@ -263,6 +266,9 @@ impl<'a> Settler<'a> {
                 changed = true;
                 self.mapped += i64::from(!new.is_hole()) - i64::from(!replaced.is_hole());
                 self.let_go(replaced, first + at as u64);
+            } else if !new.is_hole() && new.birth() == self.birth {
+                // The version came back to a block that it shared before: one reference, which was counted once more.
+                self.dropped.push(new.block());
             }
         });
         if changed { self.replace(old, first, &entries) } else { Ok(old) }

@@ -88,6 +88,7 @@ fn batch(bytes: &[u8], block_size: u32) -> Option<Vec<u8>> {
     for record in batch.records()? {
         match record {
             Record::Map(map) => builder.map(map.disk, map.first, map.physical, map.birth, &map.crcs),
+            Record::Share(map) => builder.share(map.disk, map.first, map.physical, map.birth, &map.crcs),
             Record::Clear { disk, first, count } => builder.clear(disk, first, count),
             Record::Event(event) => builder.event(&event),
             Record::Inline { run, at } => {

@@ -32,9 +32,13 @@ pub(crate) struct CheckpointHead {
     pub(crate) groups: U32,
     /// How many pages the catalog has.
     pub(crate) catalog_pages: U64,
+    /// Data blocks whose refcount is above one.
+    pub(crate) shared: U64,
+    /// References beyond the first of each block.
+    pub(crate) extra: U64,
 }
 
-const _: () = assert!(size_of::<CheckpointHead>() == 80);
+const _: () = assert!(size_of::<CheckpointHead>() == 96);
 
 /// One group of zones, as the checkpoint record tells it.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -67,6 +71,10 @@ pub(crate) struct CheckpointRecord {
     pub(crate) epoch: Epoch,
     pub(crate) next_id: u64,
     pub(crate) used: u64,
+    /// Data blocks with more than one reference.
+    pub(crate) shared: u64,
+    /// References beyond the first of each block.
+    pub(crate) extra: u64,
     pub(crate) catalog_root: Reference,
     pub(crate) catalog_height: u32,
     pub(crate) catalog_pages: u64,
@@ -90,6 +98,8 @@ impl CheckpointRecord {
             epoch: U64::new(self.epoch.0),
             next_id: U64::new(self.next_id),
             used: U64::new(self.used),
+            shared: U64::new(self.shared),
+            extra: U64::new(self.extra),
             catalog_root,
             catalog_height: U32::new(self.catalog_height),
             groups: U32::new(narrow(self.groups.len())),
@@ -125,6 +135,8 @@ impl CheckpointRecord {
             epoch: Epoch(head.epoch.get()),
             next_id: head.next_id.get(),
             used: head.used.get(),
+            shared: head.shared.get(),
+            extra: head.extra.get(),
             catalog_root,
             catalog_height: head.catalog_height.get(),
             catalog_pages: head.catalog_pages.get(),
@@ -153,6 +165,8 @@ mod tests {
             epoch: Epoch(4),
             next_id: 17,
             used: 1234,
+            shared: 12,
+            extra: 345,
             catalog_root: Reference::new(BlockNo(99), Epoch(1), 5),
             catalog_height: 1,
             catalog_pages: 3,

@@ -59,9 +59,10 @@ const KIND_MAP: u32 = 1;
 const KIND_CLEAR: u32 = 2;
 const KIND_EVENT: u32 = 3;
 const KIND_INLINE: u32 = 4;
+const KIND_SHARE: u32 = 5;
 
 /// Body of a map record: `count` disk blocks from `first` on are now held by as many store blocks
-/// from `physical` on. A CRC-32 for each block follows.
+/// from `physical` on. A CRC-32 for each block follows. A share record has the same body.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub(crate) struct MapBody {
@@ -98,7 +99,7 @@ pub(crate) struct InlineBody {
 
 const _: () = assert!(size_of::<InlineBody>() == 16);
 
-/// A decoded map record.
+/// A decoded map or share record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MapRecord {
     pub(crate) disk: DiskId,
@@ -112,7 +113,10 @@ pub(crate) struct MapRecord {
 /// A decoded record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
+    /// Blocks that nothing referred to before.
     Map(MapRecord),
+    /// Blocks that the checkpoint refers to already: each has one more reference now.
+    Share(MapRecord),
     Clear {
         disk: DiskId,
         first: DiskBlock,
@@ -130,8 +134,8 @@ pub(crate) enum Record {
 #[derive(Default)]
 pub(crate) struct BatchBuilder {
     bytes: Vec<u8>,
-    /// Where the last record starts, if it is a map record that can be extended, and what it says.
-    last_map: Option<(usize, MapBody)>,
+    /// Where the last record starts, if it is a map or share record that can be extended, its kind, and what it says.
+    last_map: Option<(usize, u32, MapBody)>,
 }
 
 impl BatchBuilder {
@@ -166,6 +170,28 @@ impl BatchBuilder {
         birth: Epoch,
         crcs: &[u32],
     ) {
+        self.hold(KIND_MAP, (disk, first), (physical, birth), crcs);
+    }
+
+    /// Disk blocks from `first` on are now held by the blocks from `physical` on, too, which something refers to already.
+    pub(crate) fn share(
+        &mut self,
+        disk: DiskId,
+        first: DiskBlock,
+        physical: BlockNo,
+        birth: Epoch,
+        crcs: &[u32],
+    ) {
+        self.hold(KIND_SHARE, (disk, first), (physical, birth), crcs);
+    }
+
+    fn hold(
+        &mut self,
+        kind: u32,
+        (disk, first): (DiskId, DiskBlock),
+        (physical, birth): (BlockNo, Epoch),
+        crcs: &[u32],
+    ) {
         let body = MapBody {
             disk: U64::new(disk.0),
             first: U64::new(first.0),
@@ -174,26 +200,28 @@ impl BatchBuilder {
             count: U32::new(narrow(crcs.len())),
             reserved: U32::ZERO,
         };
-        if self.extend_last_map(&body, crcs) {
+        if self.extend_last_map(kind, &body, crcs) {
             return;
         }
-        let at = self.push(KIND_MAP, &[body.as_bytes()]);
+        let at = self.push(kind, &[body.as_bytes()]);
         self.append_crcs(crcs);
-        self.patch_map(at, body);
+        self.patch_map(at, kind, body);
     }
 
     /// Extends the last record where the new blocks follow it on both sides.
-    fn extend_last_map(&mut self, body: &MapBody, crcs: &[u32]) -> bool {
-        let Some((at, last)) = self.last_map else { return false };
+    fn extend_last_map(&mut self, kind: u32, body: &MapBody, crcs: &[u32]) -> bool {
+        let Some((at, last_kind, last)) = self.last_map else { return false };
         let count = u64::from(last.count.get());
-        let follows = last.disk == body.disk
+        let follows = last_kind == kind
+            && last.disk == body.disk
             && last.birth == body.birth
             && last.first.get() + count == body.first.get()
             && last.physical.get() + count == body.physical.get()
             && count + wide(crcs.len()) <= limits::RUN_BLOCKS_MAX;
         if follows {
             self.append_crcs(crcs);
-            self.patch_map(at, MapBody { count: U32::new(last.count.get() + narrow(crcs.len())), ..last });
+            let count = U32::new(last.count.get() + narrow(crcs.len()));
+            self.patch_map(at, kind, MapBody { count, ..last });
         }
         follows
     }
@@ -204,16 +232,16 @@ impl BatchBuilder {
         }
     }
 
-    /// Writes the head and body of the map record at `at` anew.
-    fn patch_map(&mut self, at: usize, body: MapBody) {
+    /// Writes the head and body of the map or share record at `at` anew.
+    fn patch_map(&mut self, at: usize, kind: u32, body: MapBody) {
         let length = narrow(MAP_BODY_BYTES) + 4 * body.count.get();
-        let head = RecordHead { kind: U32::new(KIND_MAP), bytes: U32::new(length) };
+        let head = RecordHead { kind: U32::new(kind), bytes: U32::new(length) };
         if let Some(place) = self.bytes.get_mut(at..at + RECORD_HEAD_BYTES + MAP_BODY_BYTES) {
             let (head_place, body_place) = place.split_at_mut(RECORD_HEAD_BYTES);
             head_place.copy_from_slice(head.as_bytes());
             body_place.copy_from_slice(body.as_bytes());
         }
-        self.last_map = Some((at, body));
+        self.last_map = Some((at, kind, body));
     }
 
     /// Disk blocks that are now holes.
@@ -328,7 +356,8 @@ impl Batch {
 
     fn record(&self, kind: u32, body: &[u8], inline_at: &mut usize) -> Option<Record> {
         match kind {
-            KIND_MAP => decode_map(body),
+            KIND_MAP => decode_map(body).map(Record::Map),
+            KIND_SHARE => decode_map(body).map(Record::Share),
             KIND_CLEAR => {
                 let clear = ClearBody::read_from_bytes(body).ok()?;
                 Some(Record::Clear {
@@ -362,7 +391,7 @@ impl Batch {
     }
 }
 
-fn decode_map(body: &[u8]) -> Option<Record> {
+fn decode_map(body: &[u8]) -> Option<MapRecord> {
     let (map, crcs) = MapBody::read_from_prefix(body).ok()?;
     let crcs = <[U32]>::ref_from_bytes(crcs).ok()?;
     let count = wide(crcs.len());
@@ -372,14 +401,12 @@ fn decode_map(body: &[u8]) -> Option<Record> {
         && is_block_range(map.physical.get(), count)
         && map.birth.get() <= limits::EPOCH_MAX
         && map.first.get().checked_add(count).is_some();
-    possible.then(|| {
-        Record::Map(MapRecord {
-            disk: DiskId(map.disk.get()),
-            first: DiskBlock(map.first.get()),
-            physical: BlockNo(map.physical.get()),
-            birth: Epoch(map.birth.get()),
-            crcs: crcs.iter().map(|crc| crc.get()).collect(),
-        })
+    possible.then(|| MapRecord {
+        disk: DiskId(map.disk.get()),
+        first: DiskBlock(map.first.get()),
+        physical: BlockNo(map.physical.get()),
+        birth: Epoch(map.birth.get()),
+        crcs: crcs.iter().map(|crc| crc.get()).collect(),
     })
 }
 
@@ -401,6 +428,8 @@ mod tests {
         builder.map(DiskId(1), DiskBlock(10), BlockNo(100), Epoch(2), &[1]);
         builder.map(DiskId(1), DiskBlock(11), BlockNo(101), Epoch(2), &[2, 3]);
         builder.map(DiskId(1), DiskBlock(13), BlockNo(200), Epoch(2), &[4]);
+        builder.share(DiskId(1), DiskBlock(14), BlockNo(201), Epoch(2), &[5]);
+        builder.share(DiskId(1), DiskBlock(15), BlockNo(202), Epoch(2), &[6]);
         builder.clear(DiskId(1), DiskBlock(0), 5);
         builder.event(&Event::Grow { zones: 3 });
         builder.inline(BlockRun { first: BlockNo(200), count: 1 });
@@ -413,19 +442,18 @@ mod tests {
         let header = BatchHeader::read(&bytes, [5; 16]).unwrap();
         assert_eq!(header.batch_bytes(4096), Some(wide(bytes.len())));
         let batch = Batch::open(bytes, header, 4096).unwrap();
-        let map = |first, physical, crcs: &[u32]| {
-            Record::Map(MapRecord {
-                disk: DiskId(1),
-                first: DiskBlock(first),
-                physical: BlockNo(physical),
-                birth: Epoch(2),
-                crcs: crcs.to_vec(),
-            })
+        let held = |first, physical, crcs: &[u32]| MapRecord {
+            disk: DiskId(1),
+            first: DiskBlock(first),
+            physical: BlockNo(physical),
+            birth: Epoch(2),
+            crcs: crcs.to_vec(),
         };
         let run = BlockRun { first: BlockNo(200), count: 1 };
         let expected = vec![
-            map(10, 100, &[1, 2, 3]),
-            map(13, 200, &[4]),
+            Record::Map(held(10, 100, &[1, 2, 3])),
+            Record::Map(held(13, 200, &[4])),
+            Record::Share(held(14, 201, &[5, 6])),
             Record::Clear { disk: DiskId(1), first: DiskBlock(0), count: 5 },
             Record::Event(Event::Grow { zones: 3 }),
             Record::Inline { run, at: 4096 },

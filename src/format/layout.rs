@@ -79,10 +79,12 @@ pub const LAYOUT: &[Layout] = &[
             catalog_height,
             groups,
             catalog_pages,
+            shared,
+            extra,
         }
     ),
     layout!("group entry", GroupEntryBytes { crc, used, flags }),
-    layout!("zone entry", ZoneEntryHead { used, reserved, current, written }),
+    layout!("zone entry", ZoneEntryHead { used, shared, current, written }),
     layout!("reference", Reference { block, birth, flags, crc }),
     layout!(
         "batch header",
@@ -90,6 +92,7 @@ pub const LAYOUT: &[Layout] = &[
     ),
     layout!("record head", RecordHead { kind, bytes }),
     layout!("map record", MapBody { disk, first, physical, birth, count, reserved }),
+    layout!("share record", MapBody { disk, first, physical, birth, count, reserved }),
     layout!("clear record", ClearBody { disk, first, count }),
     layout!("inline record", InlineBody { physical, count, reserved }),
 ];

@@ -13,7 +13,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub(crate) struct ZoneEntryHead {
     /// Data blocks whose refcount is not zero: lets the allocator pass full zones by.
     pub(crate) used: U32,
-    pub(crate) reserved: U32,
+    /// Data blocks whose refcount is above one: lets whoever looks for them pass the other zones by.
+    pub(crate) shared: U32,
     /// A bit for each page: which slot is current.
     pub(crate) current: U64,
     /// A bit for each page: whether it was ever written. One that was not counts all zero.
@@ -31,6 +32,8 @@ pub(crate) fn zone_entry_bytes(pages: u32) -> u64 {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ZoneEntry {
     pub(crate) used: u32,
+    /// Data blocks with more than one reference.
+    pub(crate) shared: u32,
     pub(crate) current: u64,
     pub(crate) written: u64,
     /// Seals of the pages, in order.
@@ -73,7 +76,7 @@ pub(crate) fn encode_summary(entries: &[ZoneEntry], block_bytes: usize) -> Vec<u
     for entry in entries {
         let head = ZoneEntryHead {
             used: U32::new(entry.used),
-            reserved: U32::ZERO,
+            shared: U32::new(entry.shared),
             current: U64::new(entry.current),
             written: U64::new(entry.written),
         };
@@ -86,18 +89,16 @@ pub(crate) fn encode_summary(entries: &[ZoneEntry], block_bytes: usize) -> Vec<u
     bytes
 }
 
-/// The entries of a summary page, of zones with `pages` refcount pages; `None` where reserved bytes are set.
+/// The entries of a summary page, of zones with `pages` refcount pages; `None` where bytes behind them are set.
 pub(crate) fn decode_summary(bytes: &[u8], pages: u32, zones: u64) -> Option<Vec<ZoneEntry>> {
     let mut entries = Vec::with_capacity(index(zones));
     let mut rest = bytes;
     for _ in 0..zones {
         let (head, tail) = ZoneEntryHead::read_from_prefix(rest).ok()?;
         let (crcs, tail) = <[U32]>::ref_from_prefix_with_elems(tail, index(u64::from(pages))).ok()?;
-        if head.reserved != U32::ZERO {
-            return None;
-        }
         entries.push(ZoneEntry {
             used: head.used.get(),
+            shared: head.shared.get(),
             current: head.current.get(),
             written: head.written.get(),
             crcs: crcs.iter().map(|crc| crc.get()).collect(),
@@ -125,7 +126,7 @@ mod tests {
     #[test]
     fn a_summary_comes_back_as_it_went() {
         let mut entries = vec![ZoneEntry::fresh(8); 3];
-        entries[1].used = 77;
+        (entries[1].used, entries[1].shared) = (77, 5);
         entries[1].turn(3, 0xabcd);
         entries[1].turn(3, 0xabce);
         let bytes = encode_summary(&entries, 4096);

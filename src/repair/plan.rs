@@ -68,8 +68,14 @@ impl Plan {
         let repaired = over(vec![blocks]);
         let medium = Medium::new(&repaired, start.geometry, record.zones);
         let recount = recount(&medium, &record, run, &records);
-        let (groups, used) = tables::rebuild(&medium, &start.record.groups, recount, &mut writes)?;
-        let record = CheckpointRecord { used, groups, ..record };
+        let (groups, totals) = tables::rebuild(&medium, &start.record.groups, recount, &mut writes)?;
+        let record = CheckpointRecord {
+            used: totals.used,
+            shared: totals.shared,
+            extra: totals.extra,
+            groups,
+            ..record
+        };
         let bytes = record.encode();
         let superblock = Superblock {
             writes: U64::new(start.superblock.writes.get() + 1),
@@ -135,7 +141,7 @@ fn mark_journal(device: &dyn Device, geometry: &Geometry, superblock: &Superbloc
         let records = Batch::open(bytes, header, geometry.block_size()).and_then(|batch| batch.records());
         for record in records.unwrap_or_default() {
             match record {
-                Record::Map(map) => {
+                Record::Map(map) | Record::Share(map) => {
                     space.mark_run(BlockRun { first: map.physical, count: wide(map.crcs.len()) });
                 }
                 Record::Inline { run, .. } => space.mark_run(run),

@@ -10,19 +10,20 @@ use crate::error::{Error, Result};
 use crate::format::{
     GroupEntry, Place, ZoneEntry, decode_counts, decode_summary, encode_counts, encode_summary, seal,
 };
+use crate::space::Totals;
 use crate::units::{index, narrow, wide};
 use std::collections::BTreeSet;
 
-/// Writes the pages and summaries that differ. Returns the groups, and the blocks in use.
+/// Writes the pages and summaries that differ. Returns the groups, and what all counts say together.
 pub(super) fn rebuild(
     medium: &Medium<'_>,
     groups: &[GroupEntry],
     mut recount: Recount,
     writes: &mut Writes,
-) -> Result<(Vec<GroupEntry>, u64)> {
+) -> Result<(Vec<GroupEntry>, Totals)> {
     let geometry = medium.geometry;
     let held: BTreeSet<PageKey> = recount.rest().into_iter().collect();
-    let (mut rebuilt, mut used) = (Vec::new(), 0);
+    let (mut rebuilt, mut totals) = (Vec::new(), Totals::default());
     for number in 0..geometry.groups_for(medium.zones) {
         let entry = groups.get(index(number)).copied().unwrap_or_default();
         let mut group = Group::read(medium, number, entry);
@@ -30,13 +31,13 @@ pub(super) fn rebuild(
             if wide(at) >= geometry.zones_per_group() {
                 break;
             }
-            group.zone(medium, (at, zone), &held, &mut recount, writes)?;
+            group.zone(medium, (at, zone), (&held, &mut recount), (&mut totals, writes))?;
         }
         let entry = group.finish(medium, number, entry, writes);
-        used += u64::from(entry.used);
+        totals.used += u64::from(entry.used);
         rebuilt.push(entry);
     }
-    Ok((rebuilt, used))
+    Ok((rebuilt, totals))
 }
 
 /// One group of zones.
@@ -60,16 +61,15 @@ impl Group {
         &mut self,
         medium: &Medium<'_>,
         (at, zone): (usize, u64),
-        held: &BTreeSet<PageKey>,
-        recount: &mut Recount,
-        writes: &mut Writes,
+        (held, recount): (&BTreeSet<PageKey>, &mut Recount),
+        (totals, writes): (&mut Totals, &mut Writes),
     ) -> Result<()> {
         let geometry = medium.geometry;
         let Some(entry) = self.entries.get_mut(at) else { return Ok(()) };
         let pages = geometry.pages_per_zone();
         let known = u64::MAX.checked_shl(pages).map_or(u64::MAX, |beyond| !beyond);
         (entry.written, entry.current) = (entry.written & known, entry.current & known);
-        let mut used = 0;
+        let (mut used, mut shared) = (0, 0);
         for page in 0..pages {
             let key = PageKey { zone, page };
             let per_page = index(u64::from(geometry.counts_per_page()));
@@ -87,6 +87,8 @@ impl Group {
                 }
             }
             used += narrow(counts.iter().filter(|&&count| count != 0).count());
+            shared += narrow(counts.iter().filter(|&&count| count > 1).count());
+            totals.extra += counts.iter().map(|count| u64::from(count.saturating_sub(1))).sum::<u64>();
             let is_zero = counts.iter().all(|&count| count == 0);
             let current = entry.slot(page).map(|slot| {
                 let crc = entry.crcs.get(index(u64::from(page))).copied().unwrap_or_default();
@@ -103,7 +105,8 @@ impl Group {
                 writes.insert(geometry.offset_bytes(geometry.refcount_block(zone, page, slot)), bytes);
             }
         }
-        entry.used = used;
+        (entry.used, entry.shared) = (used, shared);
+        totals.shared += u64::from(shared);
         self.used += used;
         Ok(())
     }

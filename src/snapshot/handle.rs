@@ -2,6 +2,7 @@
 //!
 //! Floor 6.
 
+use crate::catalog::SizeOf;
 use crate::catalog::check_labels;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Event, SnapshotKind, SnapshotMarks, SnapshotRecord, VersionRecord};
@@ -140,18 +141,17 @@ impl Snapshot {
         .ok()?
     }
 
-    /// Bytes of the blocks that it refers to; `None` while it is in progress.
+    /// Bytes of the blocks that it refers to, each counted once; `None` while it is in progress, or, in a store with blocks
+    /// that [`dedup`](crate::Store::dedup) shared, while that is being counted.
     pub fn size_bytes(&self) -> Option<u64> {
         let block_size = u64::from(self.shared.block_size());
         let mapped = self.record(|state, record| {
             let settled = |id: &VersionId| {
                 (!state.unsettled.contains_key(id)).then(|| state.catalog.versions.get(id)).flatten()
             };
-            record
-                .versions
-                .iter()
-                .map(|id| settled(id).map(|version| version.root.mapped))
-                .sum::<Option<u64>>()
+            let mapped = record.versions.iter().map(|id| settled(id).map(|version| version.root.mapped));
+            let mapped = mapped.sum::<Option<u64>>()?;
+            self.shared.engine.distinct_blocks(state, record.id, mapped)
         });
         mapped.ok()?.map(|blocks| blocks * block_size)
     }
@@ -161,9 +161,22 @@ impl Snapshot {
         let block_size = u64::from(self.shared.block_size());
         let alone = self.record(|state, record| {
             let count = |id: &VersionId| state.catalog.versions.get(id)?.exclusive;
-            record.versions.iter().map(count).sum::<Option<u64>>()
+            let alone = record.versions.iter().map(count).sum::<Option<u64>>()?;
+            self.shared.engine.blocks_alone(state, SizeOf::Snapshot(record.id), alone)
         });
         alone.ok()?.map(|blocks| blocks * block_size)
+    }
+
+    /// Counts [`size_bytes`](Self::size_bytes) and [`exclusive_bytes`](Self::exclusive_bytes) now if blocks are shared and
+    /// nobody has counted them yet, instead of in the background. It walks the snapshot's map.
+    ///
+    /// # Errors
+    /// `Io` if the medium fails.
+    pub fn count_sizes(&self) -> Result<()> {
+        if self.size_bytes().is_none() || self.exclusive_bytes().is_none() {
+            self.shared.engine.count_blocks(|| Ok(false))?;
+        }
+        Ok(())
     }
 
     /// The disks that it holds, by id.

@@ -4,14 +4,14 @@
 
 use super::free_map::FreeMap;
 use super::run_set::RunSet;
-use super::tables::{Group, read_counts};
+use super::tables::{CountPages, Group, read_counts};
 use super::thin::ThinZones;
 use crate::defect::Defect;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::{Geometry, Place};
-use crate::units::{BlockRun, index, narrow};
-use std::collections::{HashMap, HashSet};
+use crate::units::{BlockNo, BlockRun, index, narrow};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Which end of a zone to allocate from: data from below and nodes from above, so that both stay in rows.
@@ -48,6 +48,10 @@ pub(crate) struct Allocator {
     frozen: RunSet,
     /// Dropped, but the gate still holds them.
     parked: RunSet,
+    /// References that blocks got beyond those they had, since the checkpoint under way was frozen, or the last one.
+    shared: BTreeMap<BlockNo, u16>,
+    /// Those that the checkpoint under way counts.
+    frozen_shared: BTreeMap<BlockNo, u16>,
 }
 
 impl Allocator {
@@ -69,6 +73,8 @@ impl Allocator {
             taken: RunSet::default(),
             frozen: RunSet::default(),
             parked: RunSet::default(),
+            shared: BTreeMap::new(),
+            frozen_shared: BTreeMap::new(),
         }
     }
 
@@ -221,7 +227,8 @@ impl Allocator {
     /// Recovery found these blocks referenced by the journal, which no checkpoint can have counted.
     pub(crate) fn recovered(&mut self, run: BlockRun) -> Result<()> {
         assert!(self.maps.is_empty(), "recovery comes before the first allocation");
-        if self.taken.within(run).next().is_some() {
+        let is_shared = self.shared.range(run.first..run.end()).next().is_some();
+        if is_shared || self.taken.within(run).next().is_some() {
             let place = format!("blocks {}+{} are referenced twice", run.first, run.count);
             return Err(Error::corrupt(Defect::JournalRecord, place));
         }
@@ -231,10 +238,65 @@ impl Allocator {
         Ok(())
     }
 
+    /// Recovery found that these blocks, which the checkpoint counts, have one more reference each.
+    pub(crate) fn recovered_share(&mut self, run: BlockRun) -> Result<()> {
+        if self.taken.within(run).next().is_some() {
+            let place = format!("blocks {}+{} are shared before any checkpoint", run.first, run.count);
+            return Err(Error::corrupt(Defect::JournalRecord, place));
+        }
+        for block in (0..run.count).map(|at| run.first.plus(at)) {
+            if self.shared_since(block) == u16::MAX {
+                return Err(Error::corrupt(
+                    Defect::JournalRecord,
+                    format!("block {block} is shared too often"),
+                ));
+            }
+            self.share(block);
+        }
+        Ok(())
+    }
+
+    /// Refuses what recovery found shared, and cannot be: what the checkpoint holds free would be given away. Where a table
+    /// is damaged, nothing is given away, and the next checkpoint says so.
+    pub(crate) fn verify_shares(&mut self) -> Result<()> {
+        let mut pages = CountPages::default();
+        for (&block, &more) in &self.shared {
+            let Some(place) = self.geometry.place_of(block) else { continue };
+            let Some(group) = self.groups.get_mut(index(self.geometry.group_of(place.zone))) else {
+                continue;
+            };
+            match pages.count(group, place, &self.geometry, &*self.device) {
+                Ok(count) if count == 0 || count.checked_add(more).is_none() => {
+                    let place = format!("block {block} has {count} references, and is shared {more} times");
+                    return Err(Error::corrupt(Defect::JournalRecord, place));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A block that is referenced has one more reference. The caller knows that its count allows it.
+    pub(crate) fn share(&mut self, block: BlockNo) {
+        let more = self.shared.entry(block).or_default();
+        *more = more.checked_add(1).expect("whoever shares a block looks at its count");
+    }
+
+    /// References that a block got beyond those that the tables count.
+    pub(crate) fn shared_since(&self, block: BlockNo) -> u16 {
+        self.shared.get(&block).copied().unwrap_or(0)
+    }
+
     /// A checkpoint begins: what was referenced until now is its to count.
     pub(crate) fn freeze(&mut self) {
         assert!(self.frozen.block_count() == 0, "one checkpoint at a time");
         self.frozen = std::mem::take(&mut self.taken);
+        self.frozen_shared = std::mem::take(&mut self.shared);
+    }
+
+    /// The references beyond the first that the checkpoint under way has to count.
+    pub(crate) fn frozen_shares(&self) -> Vec<(BlockNo, u16)> {
+        self.frozen_shared.iter().map(|(&block, &more)| (block, more)).collect()
     }
 
     /// Blocks of a reserved run are referenced by the checkpoint under way itself.
@@ -258,6 +320,7 @@ impl Allocator {
     /// The checkpoint under way is durable, and all that it dropped is parked.
     pub(crate) fn publish(&mut self, groups: Vec<(u64, Group)>) {
         self.frozen = RunSet::default();
+        self.frozen_shared = BTreeMap::new();
         for (number, group) in groups {
             self.groups[index(number)] = group;
         }

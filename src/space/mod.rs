@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! free ──take──▶ reserved ──used──▶ referenced (≥ 1) ──last drop──▶ parked ──checkpoint durable,
-//!  ▲                 │                                                 │      readers gone
-//!  └────give back────┘                                                 └───────────▶ free
+//!  ▲                 │                  │      ▲                       │      readers gone
+//!  └────give back────┘                  └share─┘                       └───────────▶ free
 //! ```
 //!
 //! S1  A parked block is not handed out before the checkpoint that dropped its last reference is
@@ -14,15 +14,20 @@
 //! S2  A parked block is not handed out while a reader that started before that moment is still at work.
 //! S3  At rest, a block's refcount is the number of references to it in all maps (check: D014).
 //! S4  A free block of a thin zone is not handed out before its zone has space on the medium again.
+//! S5  A block is shared only while a settled tree that no checkpoint under way drops refers to it. What a checkpoint
+//!     adds to a count comes before what it drops, so that a block whose last old reference goes meanwhile stays.
+//! S6  No count goes beyond 65,535: who shares a block knows its count, and what was added since.
 
 mod allocator;
 mod free_map;
 mod gate;
 mod run_set;
+mod shared;
 mod tables;
 mod thin;
 
 pub(crate) use allocator::{Allocator, Direction};
 pub(crate) use gate::{Gate, GateGuard};
 pub(crate) use run_set::RunSet;
-pub(crate) use tables::{Group, SpaceChanges, ZoneTables};
+pub(crate) use shared::SharedBlocks;
+pub(crate) use tables::{CountPages, Group, SpaceChanges, Totals, ZoneTables};

@@ -8,7 +8,7 @@ use crate::commit::{CheckpointSpace, TakeBlocks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Event;
 use crate::space::Direction;
-use crate::units::BlockRun;
+use crate::units::{BlockNo, BlockRun};
 use std::sync::atomic::Ordering;
 
 /// Runs of freed blocks that the allocator hears of at a time: writers wait for its lock.
@@ -195,5 +195,9 @@ impl CheckpointSpace for MetadataSpace<'_> {
 
     fn taken(&self) -> Vec<BlockRun> {
         self.0.allocator.lock().frozen()
+    }
+
+    fn shared(&self) -> Vec<(BlockNo, u16)> {
+        self.0.allocator.lock().frozen_shares()
     }
 }

@@ -173,6 +173,12 @@ impl Engine {
                 state.catalog.cut_blocks.insert(garbage.id, blocks);
                 state.catalog.garbage.insert(garbage.id, garbage);
             }
+            let (totals, has_changed) = committed.counts;
+            self.shared_blocks.store(totals.shared, Ordering::Relaxed);
+            self.saved_blocks.store(totals.extra, Ordering::Relaxed);
+            if has_changed {
+                state.catalog.forget_all_blocks();
+            }
         }
         self.dirty_nodes.fetch_sub(footprint.nodes, Ordering::Relaxed);
         self.dirty_bytes.fetch_sub(footprint.bytes, Ordering::Relaxed);

@@ -44,7 +44,9 @@ impl Engine {
             self.wait_for_parked();
         }
         self.give_back_unasked(Thinning::Full)?;
-        self.count_sizes(|| Ok(false))
+        self.count_sizes(|| Ok(false))?;
+        self.want_all_sizes();
+        self.count_blocks(|| Ok(false))
     }
 
     /// Runs collector steps until a checkpoint is worth while. Whether anything was done.

@@ -11,6 +11,7 @@ use super::open::Shared;
 use super::read::Source;
 use super::server::{check_size, refuse_bytes};
 use super::sizes::Space;
+use crate::catalog::SizeOf;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Event, WhenFull};
 use crate::units::{DiskId, ServerId, SnapshotId, index};
@@ -236,6 +237,8 @@ impl Disk {
         let record = state.disk(self.id()).ok()?;
         let block_size = u64::from(self.shared.block_size());
         let alone = record.shared.and_then(|shared| record.root.mapped.checked_sub(shared));
+        let of = SizeOf::Disk(record.id);
+        let alone = alone.and_then(|references| self.shared.blocks_alone(&state, of, references));
         Some(Space {
             referenced_bytes: record.root.mapped * block_size,
             exclusive_bytes: alone.map(|blocks| blocks * block_size),

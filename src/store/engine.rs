@@ -10,7 +10,9 @@ use super::notices::NoticeBoard;
 use super::options::Options;
 use super::state::State;
 use super::statistics::Counters;
+use super::templates::Templates;
 use super::watermarks::Watermarks;
+use crate::catalog::SizeOf;
 use crate::commit::{Checkpointer, Flushed, Journal, RunTable, halted};
 use crate::device::{Device, Meter};
 use crate::error::{Error, ErrorKind, Result};
@@ -19,6 +21,7 @@ use crate::format::Geometry;
 use crate::space::{Allocator, Gate};
 use crate::units::BlockNo;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -41,6 +44,8 @@ pub(crate) struct Engine {
     pub(super) journal: Journal,
     pub(super) runs: RunTable,
     pub(super) gate: Gate,
+    /// Snapshots that new writes share with; `None` if the options give them no memory.
+    pub(super) templates: Option<Templates>,
     /// References dropped since the last freeze.
     pub(super) dropped: Mutex<Vec<BlockNo>>,
     /// Heads that the next checkpoint settles.
@@ -56,6 +61,12 @@ pub(crate) struct Engine {
     /// Held by whoever counts sizes.
     pub(super) census: Mutex<()>,
     pub(super) growth: Mutex<Refusals>,
+    /// Blocks with several references, as of the last checkpoint.
+    pub(super) shared_blocks: AtomicU64,
+    /// References beyond the first of each block, as of the last checkpoint.
+    pub(super) saved_blocks: AtomicU64,
+    /// Sizes that somebody asked for and that are not known.
+    pub(super) wanted_sizes: Mutex<BTreeSet<SizeOf>>,
     pub(super) halted: Mutex<Option<Error>>,
     pub(super) is_halted: AtomicBool,
     pub(super) is_closed: AtomicBool,

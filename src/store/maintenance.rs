@@ -153,6 +153,7 @@ impl Engine {
         let pace = self.collect_politely(TICK, before)?;
         if pace == Pace::Done {
             self.count_sizes(|| self.pause_to_checkpoint())?;
+            self.count_blocks(|| self.pause_to_checkpoint())?;
         }
         Ok(pace)
     }

@@ -15,10 +15,13 @@
 //! T3  A reader enters the gate before it looks at a root, and leaves after its last read. Inside, it may wait for a lock;
 //!     so nobody waits for readers to leave while holding one.
 
+mod block_index;
+mod block_sizes;
 mod blocks;
 mod changes;
 mod checkpoint;
 mod collector;
+mod dedup;
 mod discard;
 mod disk;
 mod disk_io;
@@ -37,16 +40,19 @@ mod read;
 mod replay;
 mod server;
 mod settled;
+mod share;
 mod sizes;
 mod sparsify;
 mod state;
 mod statistics;
+mod templates;
 mod verbs;
 mod watermarks;
 mod write;
 
 pub(crate) use blocks::Purpose;
 pub use changes::{Change, ChangeKind, Changes, Point};
+pub use dedup::{DedupCursor, DedupOptions, Deduplicated};
 pub use disk::Disk;
 pub use disk_io::DiskIo;
 pub(crate) use expiry::plan_deletion;
@@ -62,4 +68,5 @@ pub use sizes::{Freed, Space};
 pub use sparsify::Sparsified;
 pub(crate) use state::State;
 pub use statistics::{Stats, Status};
+pub use templates::Template;
 pub(crate) use verbs::new_identity;

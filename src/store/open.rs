@@ -12,6 +12,7 @@ use super::options::Options;
 use super::replay::zones_after;
 use super::state::State;
 use super::statistics::{Counters, Stats, Status};
+use super::templates::Templates;
 use super::watermarks::Watermarks;
 use crate::catalog::{Catalog, PageStore};
 use crate::commit::{
@@ -22,7 +23,7 @@ use crate::device::{Access, Device, FileDevice, Latched, Metered};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extent::NodeSource;
 use crate::format::{CheckpointRecord, Geometry, HEADER_BYTES, JOURNAL_UNIT, Root, Superblock};
-use crate::space::{Allocator, Gate, Group, ZoneTables};
+use crate::space::{Allocator, Gate, Group, Totals, ZoneTables};
 use crate::units::{BlockRun, Epoch, Generation, Sequence, SnapshotId, index, wide};
 use parking_lot::{Mutex, RwLock};
 use std::path::Path;
@@ -162,6 +163,8 @@ impl Store {
             epoch: Epoch(1),
             next_id: 1,
             used: 0,
+            shared: 0,
+            extra: 0,
             catalog_root: crate::format::Reference::HOLE,
             catalog_height: 1,
             catalog_pages: 0,
@@ -204,6 +207,9 @@ impl Store {
         let engine = parts.assemble(nodes, catalog, &recovered, zones)?;
         engine.replay(&recovered)?;
         engine.back_reserve()?;
+        if !engine.is_read_only {
+            engine.with_allocator(Allocator::verify_shares)?;
+        }
         Self::start(engine)
     }
 
@@ -451,8 +457,10 @@ impl Parts {
             recovered.next,
             (superblock.journal_offset.get(), recovered.offset, recovered.batches.is_empty()),
         );
-        let tables = ZoneTables::new(geometry, device.clone(), &record.groups, record.used);
+        let totals = Totals { used: record.used, shared: record.shared, extra: record.extra };
+        let tables = ZoneTables::new(geometry, device.clone(), &record.groups, totals);
         let uuid = superblock.uuid;
+        let templates = Templates::new(options.dedup_memory_bytes);
         let watermarks = Watermarks::new(&options.watermarks, zones_max(&*device, &geometry, &options)?);
         let checkpointer = Checkpointer {
             geometry,
@@ -486,6 +494,7 @@ impl Parts {
             journal,
             runs: RunTable::default(),
             gate: Gate::default(),
+            templates,
             dropped: Mutex::new(Vec::new()),
             touched: Mutex::new(Vec::new()),
             dirty_nodes: AtomicU64::new(0),
@@ -495,6 +504,9 @@ impl Parts {
             maintenance: Mutex::new(checkpointer),
             census: Mutex::new(()),
             growth: Mutex::default(),
+            shared_blocks: AtomicU64::new(record.shared),
+            saved_blocks: AtomicU64::new(record.extra),
+            wanted_sizes: Mutex::new(std::collections::BTreeSet::new()),
             halted: Mutex::new(None),
             is_halted: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),

@@ -19,6 +19,7 @@ pub struct Options {
     pub(crate) max_bytes: u64,
     pub(crate) cache_bytes: u64,
     pub(crate) dirty_bytes: u64,
+    pub(crate) dedup_memory_bytes: u64,
     pub(crate) background: bool,
     pub(crate) collect_rate: Option<u64>,
     pub(crate) punch_holes: bool,
@@ -39,6 +40,7 @@ impl Default for Options {
             max_bytes: u64::MAX,
             cache_bytes: 128 << 20,
             dirty_bytes: 128 << 20,
+            dedup_memory_bytes: 0,
             background: true,
             collect_rate: None,
             punch_holes: false,
@@ -94,6 +96,13 @@ impl Options {
     #[must_use]
     pub fn dirty_bytes(self, bytes: u64) -> Self {
         Self { dirty_bytes: bytes, ..self }
+    }
+
+    /// Memory for the blocks of templates, 32 bytes each: 64 MiB for 8 GiB of blocks of 4 KiB. It is all taken at opening. 0, the
+    /// default, turns sharing on writes off. See [`Store::register_template`](crate::Store::register_template).
+    #[must_use]
+    pub fn dedup_memory_bytes(self, bytes: u64) -> Self {
+        Self { dedup_memory_bytes: bytes, ..self }
     }
 
     /// Whether the store runs checkpoints and the collector on a thread of its own (the default). Without

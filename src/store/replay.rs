@@ -10,6 +10,7 @@ use crate::defect::Defect;
 use crate::error::{Error, Result};
 use crate::extent::Footprint;
 use crate::format::{Batch, Event, Geometry, MapRecord, Record, Reference};
+use crate::space::Allocator;
 use crate::units::{BlockRun, DiskBlock, DiskId, wide};
 use std::sync::Arc;
 
@@ -54,7 +55,8 @@ impl Engine {
 
     fn replay_record(&self, batch: &Batch, record: &Record) -> Result<()> {
         match record {
-            Record::Map(map) => self.replay_map(map),
+            Record::Map(map) => self.replay_map(map, Allocator::recovered),
+            Record::Share(map) => self.replay_map(map, Allocator::recovered_share),
             Record::Clear { disk, first, count } => self.replay_clear(*disk, *first, *count),
             Record::Event(event) => self.apply(&mut self.state.write(), event, Logging::Replay),
             Record::Inline { run, at } => {
@@ -71,7 +73,11 @@ impl Engine {
         state.heads.get(&disk).cloned().ok_or_else(|| impossible(format!("a record of unknown disk {disk}")))
     }
 
-    fn replay_map(&self, map: &MapRecord) -> Result<()> {
+    fn replay_map(
+        &self,
+        map: &MapRecord,
+        hold: impl FnOnce(&mut Allocator, BlockRun) -> Result<()>,
+    ) -> Result<()> {
         let head = self.head(map.disk)?;
         let mut guard = head.state.write();
         let own = &mut *guard;
@@ -82,7 +88,7 @@ impl Engine {
         }
         self.with_allocator(|allocator| {
             check_run(&self.geometry, allocator.zones(), run)?;
-            allocator.recovered(run)
+            hold(allocator, run)
         })?;
         let references: Vec<Reference> = map
             .crcs
@@ -230,6 +236,29 @@ mod tests {
             let refused = opened.map(drop).expect_err(what);
             assert_eq!(refused.defect(), Some(Defect::JournalRecord), "{what}: {refused}");
         }
+    }
+
+    /// A share names blocks that the checkpoint counts, and nothing else.
+    #[test]
+    fn shares_that_no_store_writes_are_refused() {
+        let (run, crcs) = blocks(10, 2);
+        let refused = |what: &str, add: &dyn Fn(&mut BatchBuilder)| {
+            let refused = forge(add).map(drop).expect_err(what);
+            assert_eq!(refused.defect(), Some(Defect::JournalRecord), "{what}: {refused}");
+        };
+        let share = |b: &mut BatchBuilder, first, at, crcs: &[u32]| {
+            b.share(DiskId(2), DiskBlock(at), first, BIRTH, crcs);
+        };
+        refused("a free block", &|b| share(b, run.first, 5, &crcs));
+        refused("a block of this journal", &|b| {
+            b.map(DiskId(2), DiskBlock(5), run.first, BIRTH, &crcs);
+            share(b, run.first, 50, &crcs);
+        });
+        refused("a block that is mapped as a free one then", &|b| {
+            share(b, run.first, 50, &crcs);
+            b.map(DiskId(2), DiskBlock(5), run.first, BIRTH, &crcs);
+        });
+        refused("blocks behind the disk's end", &|b| share(b, run.first, 99, &crcs));
     }
 
     #[test]

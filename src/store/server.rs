@@ -10,7 +10,7 @@ use super::state::State;
 use crate::catalog::{check_labels, check_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Event, NewVersion, ServerKind, ServerMarks};
-use crate::limits::{DISK_BYTES_MAX, DISKS_PER_SERVER_MAX, EPOCH_MAX, SECTOR_BYTES};
+use crate::limits::{DISK_BYTES_MAX, DISKS_PER_SERVER_MAX, EPOCH_MAX, EPOCHS_PER_EVENT_MAX, SECTOR_BYTES};
 use crate::units::{DiskId, Epoch, ServerId, SnapshotId, VersionId, wide};
 use std::sync::Arc;
 
@@ -126,7 +126,7 @@ impl NextIds {
     /// `Full` after 2^40 epochs.
     pub(crate) fn new(state: &State) -> Result<Self> {
         let epoch = Epoch(state.catalog.epoch.0 + 1);
-        if epoch.0 + 1 >= EPOCH_MAX {
+        if epoch.0 >= EPOCH_MAX - EPOCHS_PER_EVENT_MAX {
             return Err(Error::new(
                 ErrorKind::Full,
                 "the store has used up its epochs; send its disks to a new one",

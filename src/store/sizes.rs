@@ -3,12 +3,13 @@
 //! Floor 5. Checkpoints keep most counts by adding (C4). The others are counted here, over what differs between neighbours,
 //! in small steps, beside all traffic: the gate keeps the trees that are being walked.
 
+use super::block_sizes::Total;
 use super::engine::Engine;
 use super::state::State;
 use crate::catalog::Child;
 use crate::commit::Checkpointer;
 use crate::error::{Error, ErrorKind, Result};
-use crate::extent::{Census, Unheld};
+use crate::extent::Census;
 use crate::format::Root;
 use crate::limits::COLLECT_STEP_BLOCKS;
 use crate::space::GateGuard;
@@ -88,7 +89,7 @@ impl Engine {
         Ok(())
     }
 
-    fn has_room_to_count(&self) -> bool {
+    pub(super) fn has_room_to_count(&self) -> bool {
         self.waiting_for_space.load(Ordering::Relaxed) == 0
             && (!self.gate.holds_any() || self.free_hint.load(Ordering::Relaxed) > FREE_BLOCKS_TO_COUNT)
     }
@@ -138,25 +139,26 @@ impl Engine {
     /// What deleting these snapshots would free, all together. Everything before this call is taken into account. `Busy` where
     /// writers need the space that this holds back meanwhile.
     pub(crate) fn would_free(&self, ids: &[SnapshotId]) -> Result<Freed> {
-        let (censuses, gate) = {
+        let (censuses, shared, gate) = {
             let mut checkpointer = self.maintenance.lock();
             self.settle_for_sizes(&mut checkpointer)?;
-            (plan_deletion(&self.state.read(), ids)?, self.gate.enter())
+            let shared = checkpointer.tables.shared_blocks()?;
+            (plan_deletion(&self.state.read(), ids)?, shared, self.gate.enter())
         };
-        let mut total = Unheld::default();
+        let mut total = Total::default();
         for mut census in censuses {
+            census.beside_shared(&shared);
             while !census.step(&self.nodes, COLLECT_STEP_BLOCKS)? {
                 if self.waiting_for_space.load(Ordering::Relaxed) > 0 {
                     let message = "writers wait for the space that counting holds back; try again";
                     return Err(Error::new(ErrorKind::Busy, message));
                 }
             }
-            total.data += census.found.data;
-            total.nodes += census.found.nodes;
+            total.add(&mut census);
         }
         drop(gate);
         let block_size = u64::from(self.block_size());
-        Ok(Freed { data_bytes: total.data * block_size, metadata_bytes: total.nodes * block_size })
+        Ok(Freed { data_bytes: total.whole(&shared) * block_size, metadata_bytes: total.nodes * block_size })
     }
 
     fn settle_for_sizes(&self, checkpointer: &mut Checkpointer) -> Result<()> {
@@ -169,13 +171,20 @@ impl Engine {
 
 /// The censuses that add up to what deleting snapshots would free. What several of them hold counts for the first.
 fn plan_deletion(state: &State, ids: &[SnapshotId]) -> Result<Vec<Census>> {
-    let mut victims = BTreeSet::new();
     for id in ids {
         let record = state.snapshot(*id)?;
         if record.marks.protected {
             return Err(super::server::protected(&record.name, *id));
         }
-        victims.extend(record.versions.iter().copied());
+    }
+    censuses(state, ids)
+}
+
+/// The censuses of what these snapshots alone hold.
+pub(super) fn censuses(state: &State, ids: &[SnapshotId]) -> Result<Vec<Census>> {
+    let mut victims = BTreeSet::new();
+    for id in ids {
+        victims.extend(state.snapshot(*id)?.versions.iter().copied());
     }
     let unsettled = || Error::new(ErrorKind::Busy, "a snapshot is being settled; try again");
     let census = |id: &VersionId| {
@@ -190,7 +199,7 @@ fn plan_deletion(state: &State, ids: &[SnapshotId]) -> Result<Vec<Census>> {
 
 /// The trees that may hold what a point holds. For a version, those of its own snapshot count as one with it: what two of them
 /// hold counts for the first.
-fn beside(state: &State, point: Child) -> Vec<Root> {
+pub(super) fn beside(state: &State, point: Child) -> Vec<Root> {
     let versions = match point {
         Child::Head(_) => None,
         Child::Version(id) => state.catalog.versions.get(&id).and_then(|version| version.snapshot),

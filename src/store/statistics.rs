@@ -58,6 +58,8 @@ pub struct Status {
     pub metadata_blocks: u64,
     /// Blocks of the free ones that data never takes: deletes, discards, checkpoints and closing live on them.
     pub reserve_blocks: u64,
+    /// Blocks that deduplication saves, as of the last checkpoint: references beyond the first of each block.
+    pub saved_blocks: u64,
     /// Deleted versions, and parts of maps that were cut off, that the collector has still to walk.
     pub reclaimable_versions: u64,
     /// About how many blocks that will free; exact where sizes were counted, else at most.
@@ -157,6 +159,7 @@ impl Engine {
             reserve_blocks: self.floor(Purpose::Data),
             reclaimable_blocks: reclaimable_blocks(&state, self.block_size()).min(data - free - unused),
             collected_blocks: self.counters.collected_blocks.load(Ordering::Relaxed),
+            saved_blocks: self.saved_blocks.load(Ordering::Relaxed),
             reclaimable_versions: wide(state.catalog.lineage.queue.len() + state.catalog.garbage.len()),
             generation: self.maintenance.try_lock().map_or(0, |checkpointer| checkpointer.generation.0),
             journal_used_bytes: self.journal.used_bytes(),

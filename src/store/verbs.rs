@@ -78,6 +78,7 @@ impl Engine {
         let mut guards: Guards<'_> =
             heads.iter().map(|(id, head)| (*id, (head, head.state.write()))).collect();
         state.catalog.apply(event)?;
+        self.forget_hidden_templates(state);
         if logging == Logging::Journal {
             self.journal.append(|builder| builder.event(event));
         }
@@ -154,7 +155,9 @@ impl Engine {
         for new in versions {
             let (head, own) = guards.get_mut(&new.disk).ok_or_else(|| unknown_disk(new.disk))?;
             keep_content(state, new.version, &own.view);
-            own.birth = Epoch(epoch.0 + 1);
+            if let Some(disk) = state.catalog.disks.get(&new.disk) {
+                own.birth = disk.birth;
+            }
             own.owned_after = epoch;
             self.touch(head, &mut own.is_touched);
         }

@@ -9,12 +9,13 @@ use super::full::Terms;
 use super::head::{Head, HeadState};
 use super::read::{Source, check_range};
 use super::statistics::Counters;
+use super::templates::Matched;
 use crate::commit::Run;
 use crate::error::{Error, ErrorKind, Result};
 use crate::extent::{Footprint, Foundation};
 use crate::format::{Reference, seal};
 use crate::limits::RUN_BLOCKS_MAX;
-use crate::units::{BlockRun, DiskBlock, index, wide};
+use crate::units::{BlockNo, BlockRun, DiskBlock, index, wide};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -25,6 +26,13 @@ enum Content {
     Zero,
     /// Data with this seal.
     Data(u32),
+    /// Data with this seal, which this block of a template holds already.
+    Held(BlockNo, u32),
+}
+
+/// How many blocks have to be written.
+fn to_be_written(contents: &[Content]) -> u64 {
+    wide(contents.iter().filter(|content| matches!(content, Content::Data(_))).count())
 }
 
 /// A block that is written in part: its new bytes, and what they were made from.
@@ -124,11 +132,13 @@ impl Engine {
             self.keep_up()?;
             let edges = self.edges(head, buf, first, skip)?;
             let blocks = Blocks { first, count, block_bytes, buf, skip, edges };
-            let contents = blocks.contents();
-            let needed = wide(contents.iter().filter(|content| **content != Content::Zero).count());
-            self.space_for(head.id, needed, terms)?;
+            let mut contents = blocks.contents();
+            self.space_for(head.id, to_be_written(&contents), terms)?;
             let mut full = Vec::new();
-            let attempt = self.try_write(head, &blocks, &contents, (terms.purpose, &mut full))?;
+            let mut matched = self.find_held(&blocks, &mut contents);
+            let attempt =
+                self.try_write(head, &blocks, (&contents, matched.as_mut()), (terms.purpose, &mut full))?;
+            drop(matched);
             for run in full {
                 self.runs.home(&run, &*self.device, &self.geometry).map_err(|error| self.halt(error))?;
                 self.runs.recycle(run);
@@ -138,6 +148,24 @@ impl Engine {
                 Attempt::Stale | Attempt::NoBlocks => {}
             }
         }
+    }
+
+    /// Finds what templates hold of a write, and says so in its contents.
+    fn find_held(&self, blocks: &Blocks<'_>, contents: &mut [Content]) -> Option<Matched<'_>> {
+        self.templates.as_ref()?;
+        let data: Vec<(usize, u32)> = (0..)
+            .zip(contents.iter())
+            .filter_map(|(at, content)| match content {
+                Content::Data(crc) => Some((at, *crc)),
+                _ => None,
+            })
+            .collect();
+        let data = data.into_iter().map(|(at, crc)| (at, blocks.block(at), crc));
+        self.match_templates(data, |at, block| {
+            if let Content::Data(crc) = contents[at] {
+                contents[at] = Content::Held(block, crc);
+            }
+        })
     }
 
     /// The blocks at either end that `buf` covers in part, filled up with what they hold now.
@@ -188,11 +216,14 @@ impl Engine {
         &self,
         head: &Arc<Head>,
         blocks: &Blocks<'_>,
-        contents: &[Content],
+        (contents, matched): (&[Content], Option<&mut Matched<'_>>),
         (purpose, full): (Purpose, &mut Vec<Arc<Run>>),
     ) -> Result<Attempt> {
-        let needed = wide(contents.iter().filter(|content| **content != Content::Zero).count());
+        let needed = to_be_written(contents);
         let _open = self.begin_change()?;
+        if matched.as_ref().is_some_and(|matched| !matched.is_current()) {
+            return Ok(Attempt::Stale);
+        }
         let mut guard = head.state.write();
         let state = &mut *guard;
         if state.is_gone {
@@ -211,6 +242,9 @@ impl Engine {
         let (mut footprint, mut dropped) = (Footprint::default(), Vec::new());
         let waiting =
             self.place(head, state, blocks, contents, &mut reserved, full, (&mut footprint, &mut dropped));
+        if let Some(matched) = matched {
+            matched.keep();
+        }
         self.touch(head, &mut state.is_touched);
         self.account(footprint, dropped);
         Ok(Attempt::Written(waiting))
@@ -247,7 +281,7 @@ impl Engine {
         contents: &[Content],
         reserved: &mut Vec<BlockRun>,
         full: &mut Vec<Arc<Run>>,
-        (footprint, dropped): (&mut Footprint, &mut Vec<crate::units::BlockNo>),
+        (footprint, dropped): (&mut Footprint, &mut Vec<BlockNo>),
     ) -> usize {
         let mut waiting = 0;
         let mut at = 0;
@@ -260,6 +294,13 @@ impl Engine {
                 at += count;
                 continue;
             }
+            if let Content::Held(block, crc) = contents[at] {
+                self.with_allocator(|allocator| allocator.share(block));
+                let shared = Reference::new(block, state.birth, crc);
+                waiting = self.put_share(head, state, (first, shared), (footprint, dropped));
+                at += 1;
+                continue;
+            }
             let run = self.open_run(state, reserved);
             let room = index(run.capacity() - run.filled());
             let crcs: Vec<u32> = contents[at..]
@@ -267,7 +308,7 @@ impl Engine {
                 .take(room)
                 .map_while(|content| match content {
                     Content::Data(crc) => Some(*crc),
-                    Content::Zero => None,
+                    Content::Zero | Content::Held(..) => None,
                 })
                 .collect();
             let bytes = blocks.row(at, crcs.len());
@@ -330,8 +371,12 @@ impl Engine {
         let blocks =
             Blocks { first: at, count: 1, block_bytes: buf.len(), buf: &buf, skip: 0, edges: Vec::new() };
         self.ensure_space(1, Purpose::Data)?;
-        let attempt =
-            self.try_write(head, &blocks, &[Content::Data(seal(&buf))], (Purpose::Data, &mut Vec::new()))?;
+        let attempt = self.try_write(
+            head,
+            &blocks,
+            (&[Content::Data(seal(&buf))], None),
+            (Purpose::Data, &mut Vec::new()),
+        )?;
         assert!(matches!(attempt, Attempt::Written(_)), "nobody else is writing");
         Ok(())
     }

@@ -106,7 +106,7 @@ impl Catalog {
 
     pub fn apply(&mut self, record: &Record) {
         match record {
-            Record::Map { disk, first, physical, count } => {
+            Record::Map { disk, first, physical, count } | Record::Share { disk, first, physical, count } => {
                 let above = &mut self.disks.get_mut(disk).unwrap().view.above;
                 above.extend((0..*count).map(|nth| (first + nth, Some(physical + nth))));
             }

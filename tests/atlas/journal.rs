@@ -15,6 +15,7 @@ pub struct Batch {
 /// What a batch says, as far as it matters for where things are.
 pub enum Record {
     Map { disk: u64, first: u64, physical: u64, count: u64 },
+    Share { disk: u64, first: u64, physical: u64, count: u64 },
     Clear { disk: u64, first: u64, count: u64 },
     Inline { physical: u64, count: u64 },
     Grow { zones: u64 },
@@ -58,6 +59,12 @@ fn decode(mut bytes: Bytes<'_>) -> Vec<Record> {
         let body = bytes.part(8..8 + len);
         records.push(match kind {
             1 => Record::Map {
+                disk: body.u64(0),
+                first: body.u64(8),
+                physical: body.u64(16),
+                count: body.u32(32),
+            },
+            5 => Record::Share {
                 disk: body.u64(0),
                 first: body.u64(8),
                 physical: body.u64(16),

@@ -213,7 +213,7 @@ impl Atlas {
     fn summaries(&mut self, image: Bytes<'_>, geometry: &Geometry, record: Bytes<'_>) {
         let (zones, groups) = (record.u64(16), record.u32(68));
         for group in 0..groups {
-            let flags = record.u32(80 + usize::try_from(group).unwrap() * 12 + 8);
+            let flags = record.u32(96 + usize::try_from(group).unwrap() * 12 + 8);
             if flags & 2 == 0 {
                 continue;
             }

@@ -52,9 +52,12 @@ pub fn block_print(block: u64, hash: u64) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fill {
     pub stamp: u64,
-    /// Every so many blocks of the disk hold zeros; 0 for none, 1 for all.
+    /// Every so many blocks of the disk hold zeros; 0 for none, 1 for all. Or [`ALIKE`].
     pub zero_every: u64,
 }
+
+/// In the place of `zero_every`: the bytes are those of many other writes.
+pub const ALIKE: u64 = u64::MAX;
 
 impl Fill {
     /// The bytes of `range` of a disk.
@@ -66,6 +69,10 @@ impl Fill {
             let end = range.end.min((block + 1) * BLOCK);
             if self.zero_every > 0 && block.is_multiple_of(self.zero_every) {
                 bytes.resize(bytes.len() + usize::try_from(end - at).unwrap(), 0);
+            } else if self.zero_every == ALIKE {
+                let base = (block % 3 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+                let word = |byte: u64| base.wrapping_mul(byte % BLOCK / 8 * 2 + 1) >> (byte % 8 * 8);
+                bytes.extend((at..end).map(|byte| word(byte).to_le_bytes()[0]));
             } else {
                 let base =
                     (self.stamp << 32).wrapping_add(block << 12).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;

@@ -7,7 +7,7 @@ use super::verb::{Dice, Verb};
 use super::view::observe;
 use cowblk::device::sim::{SimDevice, Survival};
 use cowblk::{ErrorKind, Store};
-use cowblk::{check_device, recount_sizes};
+use cowblk::{check_device, recount_blocks, recount_sizes};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -165,24 +165,31 @@ fn compare_sizes(store: &Store, device: &SimDevice, dice: &mut Dice) {
         let alone = store.would_free(&[snapshot.id()]).expect("a snapshot can be looked at");
         assert_eq!(said, alone.data_bytes, "what {} alone holds", snapshot.name());
     }
+    let sizes: Vec<_> =
+        snapshots.iter().map(|held| (held.id(), held.size_bytes(), held.exclusive_bytes())).collect();
     for server in store.servers() {
         assert!(server.space().exclusive_bytes.is_some(), "everything is counted");
     }
     store.checkpoint().expect("a checkpoint");
-    let sizes = recount_sizes(device).expect("sizes can be recounted");
-    assert!(sizes.is_clean(), "sizes: {:?}", sizes.findings);
+    let (report, recounted) = recount_blocks(device).expect("sizes can be recounted");
+    assert!(report.is_clean(), "sizes: {:?}", report.findings);
+    for (id, size, alone) in sizes {
+        let found = recounted[&id];
+        let said = (size.map(|bytes| bytes / block_size), alone.map(|bytes| bytes / block_size));
+        assert_eq!(said, (Some(found.referenced), Some(found.exclusive)), "blocks of snapshot {id}");
+    }
 
     let set: Vec<_> = snapshots.iter().map(cowblk::Snapshot::id).filter(|_| dice.one_in(2)).collect();
     let said = store.would_free(&set).expect("a set of snapshots can be looked at").data_bytes / block_size;
-    let references = |when: &str| {
+    let blocks = |when: &str| {
         let report = check_device(device).expect("a store can be checked");
         assert!(report.is_clean(), "{when}: {:?}", report.findings);
-        report.data_blocks_mapped
+        report.data_blocks_in_use
     };
-    let before = references("before deleting a set");
+    let before = blocks("before deleting a set");
     for id in set {
         store.delete_snapshot(id).expect("a snapshot can be deleted");
     }
     store.collect().expect("what was deleted can be collected");
-    assert_eq!(before - references("after deleting a set"), said, "data blocks that deleting a set freed");
+    assert_eq!(before - blocks("after deleting a set"), said, "data blocks that deleting a set freed");
 }

@@ -30,7 +30,7 @@ mod story;
 mod verb;
 mod view;
 
-pub use content::{BLOCK, Content, Fill};
+pub use content::{ALIKE, BLOCK, Content, Fill};
 pub use history::run_history;
 pub use judge::{Judge, Tally, states_wanted};
 pub use plain::{Model, Snap};

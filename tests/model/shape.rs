@@ -87,6 +87,7 @@ impl Shape {
             .cache_bytes(64 << 10)
             .background(false)
             .punch_holes(self.punches)
+            .dedup_memory_bytes(8 << 10)
             // The model knows what verbs do, and not which write finds the store full; tests/full.rs has both.
             .keep_replaced_when_full(true)
             .clock(|| 1_700_000_000)

@@ -1,12 +1,12 @@
 //! Verb: everything that can be asked of a store, done to a store and to a model alike.
 
-use super::content::{BLOCK, Fill};
+use super::content::{ALIKE, BLOCK, Fill};
 use super::plain::{Model, Outcome};
 use super::view::places;
 use cowblk::device::sim::Random;
-use cowblk::{Disk, Error, ErrorKind, Result, SnapshotId, Store};
+use cowblk::{DedupOptions, Disk, Error, ErrorKind, Result, SnapshotId, Store};
 use std::fmt;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 /// Random choices from a seed.
 #[derive(Clone, Debug)]
@@ -39,22 +39,74 @@ impl Dice {
 pub enum Verb {
     CreateServer(String),
     DeleteServer(String),
-    CreateDisk { server: String, disk: String, size: u64 },
-    DeleteDisk { server: String, disk: String },
-    Write { server: String, disk: String, range: Range<u64>, fill: Fill },
-    Discard { server: String, disk: String, range: Range<u64> },
-    WriteZeroes { server: String, disk: String, range: Range<u64> },
-    Resize { server: String, disk: String, size: u64 },
+    CreateDisk {
+        server: String,
+        disk: String,
+        size: u64,
+    },
+    DeleteDisk {
+        server: String,
+        disk: String,
+    },
+    Write {
+        server: String,
+        disk: String,
+        range: Range<u64>,
+        fill: Fill,
+    },
+    Discard {
+        server: String,
+        disk: String,
+        range: Range<u64>,
+    },
+    WriteZeroes {
+        server: String,
+        disk: String,
+        range: Range<u64>,
+    },
+    Resize {
+        server: String,
+        disk: String,
+        size: u64,
+    },
     Flush,
-    Snapshot { server: String, snapshot: String },
-    Restore { server: String, snapshot: String },
-    Undo { server: String },
-    CloneServer { server: String, snapshot: String, clone: String },
-    CloneDisk { server: String, snapshot: String, disk: String, clone: String },
-    Reset { server: String },
-    DeleteSnapshot { server: String, snapshot: String },
+    Snapshot {
+        server: String,
+        snapshot: String,
+    },
+    Restore {
+        server: String,
+        snapshot: String,
+    },
+    Undo {
+        server: String,
+    },
+    CloneServer {
+        server: String,
+        snapshot: String,
+        clone: String,
+    },
+    CloneDisk {
+        server: String,
+        snapshot: String,
+        disk: String,
+        clone: String,
+    },
+    Reset {
+        server: String,
+    },
+    DeleteSnapshot {
+        server: String,
+        snapshot: String,
+    },
     Collect,
     Checkpoint,
+    Dedup,
+    /// New writes share with a snapshot, until the store is closed.
+    Template {
+        server: String,
+        snapshot: String,
+    },
 }
 
 impl fmt::Display for Verb {
@@ -121,6 +173,13 @@ impl Verb {
             }
             Self::Collect => store.collect(),
             Self::Checkpoint => store.checkpoint(),
+            Self::Template { server, snapshot } => {
+                let id = snapshot_id(store, server, snapshot)?;
+                store.register_template(id, |_, _| ControlFlow::Continue(())).map(drop)
+            }
+            Self::Dedup => store
+                .dedup(&DedupOptions::default().memory_bytes(64 << 10), |_| ControlFlow::Continue(()))
+                .map(drop),
         }
     }
 
@@ -147,7 +206,12 @@ impl Verb {
                 return block_by_block(next, (server, disk), range, |_, _| None);
             }
             Self::Resize { server, disk, size } => next.resize(server, disk, *size)?,
-            Self::Flush | Self::Collect | Self::Checkpoint => return Ok(Vec::new()),
+            Self::Flush | Self::Collect | Self::Checkpoint | Self::Dedup => return Ok(Vec::new()),
+            Self::Template { server, snapshot } => {
+                let own = next.servers.get(server).ok_or(ErrorKind::NotFound)?;
+                own.snapshots.get(snapshot).ok_or(ErrorKind::NotFound)?;
+                return Ok(Vec::new());
+            }
             Self::Snapshot { server, snapshot } => next.snapshot(server, snapshot)?,
             Self::Restore { server, snapshot } => next.restore(server, Some(snapshot))?,
             Self::Undo { server } => next.restore(server, None)?,
@@ -241,7 +305,9 @@ impl Verb {
             88..=89 => Self::DeleteDisk { server, disk },
             90 => Self::DeleteServer(server),
             91..=92 => Self::Resize { server, disk, size: *dice.pick(&SIZES) },
-            93..=96 => Self::Collect,
+            93..=94 => Self::Collect,
+            95..=97 => Self::Dedup,
+            98 => Self::Template { server, snapshot },
             _ => Self::Checkpoint,
         }
     }
@@ -276,7 +342,7 @@ impl Verb {
 }
 
 fn any_fill(dice: &mut Dice, stamp: u64) -> Fill {
-    Fill { stamp, zero_every: *dice.pick(&[0, 0, 0, 0, 0, 2, 5, 1]) }
+    Fill { stamp, zero_every: *dice.pick(&[0, 0, ALIKE, 0, ALIKE, 2, 5, 1]) }
 }
 
 /// A range among the places that are looked at.

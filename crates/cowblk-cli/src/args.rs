@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    check, demo, diff, disk, dump, init, nbd, receive, repair, scrub, send, server, sizes, snapshot,
+    check, dedup, demo, diff, disk, dump, init, nbd, receive, repair, scrub, send, server, sizes, snapshot,
 };
 
 const AFTER_HELP: &str = "\
@@ -91,6 +91,8 @@ pub(crate) enum Command {
     /// Give the space of free blocks back to the file system or device below the store
     #[command(after_help = "Examples:\n  cowblk --store pool.cow trim")]
     Trim,
+    /// Let equal blocks of disks share one
+    Dedup(dedup::Arguments),
     /// Audit the whole store; exit code 1 and a list of defects if it is not clean
     Check(check::Arguments),
     /// Read every block of data and compare its checksum; exit code 1 and a list if any is bad

@@ -11,6 +11,7 @@ mod check;
 mod clones;
 mod collect;
 mod completions;
+mod dedup;
 mod demo;
 mod diff;
 mod disk;
@@ -76,6 +77,7 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Status => status::run(&session),
         Command::Collect => collect::run(&session),
         Command::Trim => trim::run(&session),
+        Command::Dedup(arguments) => dedup::run(&session, &arguments),
         Command::Check(arguments) => check::run(&session, &arguments),
         Command::Scrub(arguments) => scrub::run(&session, &arguments),
         Command::Repair(arguments) => repair::run(&session, &arguments),

@@ -2,20 +2,24 @@
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::ops::ControlFlow;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use cowblk::Store;
+use cowblk::{Options, Store};
 use cowblk_nbd::{DefaultExport, Event, Listener, Server, Settings, TlsSettings};
 use listenfd::ListenFd;
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 
+use crate::args::ServerSnapshot;
 use crate::failure::{Failure, Kind};
-use crate::session::Session;
+use crate::session::{self, Session};
+use crate::sizes::parse_nonzero;
+use crate::transfer::Progress;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -44,6 +48,13 @@ pub(crate) struct Arguments {
     /// Open the store read-only, and refuse all writes
     #[arg(long)]
     read_only: bool,
+    /// Do not store again what this snapshot holds: writes of the same bytes share its blocks. It is read before
+    /// serving begins; can be given several times
+    #[arg(long, value_name = "SERVER@SNAPSHOT", conflicts_with = "read_only")]
+    template: Vec<ServerSnapshot>,
+    /// Memory for the blocks of templates, 32 bytes each
+    #[arg(long, value_name = "SIZE", value_parser = parse_nonzero, default_value = "64M", requires = "template")]
+    template_memory: u64,
     /// Connections at a time
     #[arg(long, value_name = "COUNT", default_value = "256")]
     connections: usize,
@@ -88,6 +99,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
         if !arguments.read_only {
             cowblk_nbd::clear_scratch(store)?;
         }
+        register(session, store, &arguments.template)?;
         let server = Server::new(store.clone(), settings(arguments)?);
         for listener in listeners {
             server.listen(listener).map_err(|cause| failed("listen", &cause))?;
@@ -99,12 +111,38 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
         Ok(())
     };
     if arguments.read_only {
-        session.read(serve)
-    } else {
-        let options =
-            session.options().collect_rate(arguments.collect_rate).punch_holes(arguments.punch_holes);
-        session.write_with(options, serve)
+        return session.read(serve);
     }
+    let memory = if arguments.template.is_empty() { 0 } else { arguments.template_memory };
+    let adapt = |options: Options| {
+        options
+            .collect_rate(arguments.collect_rate)
+            .punch_holes(arguments.punch_holes)
+            .dedup_memory_bytes(memory)
+    };
+    session.write_with(adapt, serve)
+}
+
+/// Reads the templates.
+fn register(session: &Session, store: &Store, templates: &[ServerSnapshot]) -> Result<(), Failure> {
+    for ServerSnapshot { server, snapshot } in templates {
+        let id = session::snapshot(&session::server(store, server)?, snapshot)?.id();
+        let progress = Progress::new(session.output, "reading", 0);
+        let registered = store.register_template(id, |done, total| {
+            progress.set(done, total);
+            ControlFlow::Continue(())
+        })?;
+        drop(progress);
+        if registered.left_out_blocks > 0 {
+            let blocks = registered.left_out_blocks;
+            let text = format!(
+                "{blocks} blocks of {server}@{snapshot} found no memory: give more with --template-memory"
+            );
+            // Nothing is left to do when even standard error is closed.
+            let _ = writeln!(io::stderr(), "{text}");
+        }
+    }
+    Ok(())
 }
 
 fn settings(arguments: &Arguments) -> Result<Settings, Failure> {

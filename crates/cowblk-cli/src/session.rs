@@ -63,16 +63,16 @@ impl Session {
 
     /// Opens the store to change it, and closes it after `act`: what `act` did is durable on return.
     pub(crate) fn write<T>(&self, act: impl FnOnce(&Store) -> Result<T, Failure>) -> Result<T, Failure> {
-        self.write_with(self.options(), act)
+        self.write_with(|options| options, act)
     }
 
-    /// The same with other options than those of every command.
+    /// The same, with options of the job's own.
     pub(crate) fn write_with<T>(
         &self,
-        options: Options,
+        adapt: impl FnOnce(Options) -> Options,
         act: impl FnOnce(&Store) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        run(Store::open(self.path()?, options)?, act)
+        run(Store::open(self.path()?, adapt(self.options()))?, act)
     }
 }
 

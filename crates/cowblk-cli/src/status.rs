@@ -35,6 +35,9 @@ fn table(status: &Status) -> Table {
     line("capacity", status.capacity_blocks.map_or_else(|| "no limit known".into(), blocks));
     line("fixed metadata", blocks(status.metadata_blocks));
     line("reserve", blocks(status.reserve_blocks));
+    if status.saved_blocks > 0 {
+        line("saved by dedup", blocks(status.saved_blocks));
+    }
     line("still to collect", to_collect(status));
     line("zones", format!("{} of {} blocks", status.zones, status.zone_blocks));
     line(

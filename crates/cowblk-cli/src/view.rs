@@ -115,6 +115,7 @@ impl DiskView {
 
 impl SnapshotView {
     pub(crate) fn of(snapshot: &Snapshot, owner: &Owner) -> SnapshotView {
+        drop(snapshot.count_sizes()); // what cannot be counted is not shown
         let size_bytes = snapshot.size_bytes();
         let marks = snapshot.marks();
         SnapshotView {

@@ -33,7 +33,7 @@ pub(crate) mod checkpoint {
     pub(crate) const CATALOG_ROOT: usize = 48;
     pub(crate) const CATALOG_HEIGHT: usize = 64;
     pub(crate) const GROUPS: usize = 68;
-    pub(crate) const HEAD_BYTES: usize = 80;
+    pub(crate) const HEAD_BYTES: usize = 96;
 }
 
 /// A batch of the journal.

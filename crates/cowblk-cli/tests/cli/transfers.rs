@@ -162,3 +162,26 @@ fn zeros_that_an_image_holds_take_no_space() {
     let sparsified = bench.json(["disk", "sparsify", "web/vdb"]);
     assert_eq!((&sparsified["read_bytes"], &sparsified["cleared_bytes"]), (&4096.into(), &0.into()));
 }
+
+#[test]
+fn equal_blocks_of_two_imports_share_one() {
+    let bench = Bench::with_disk();
+    let image = bench.file("image", &noise(3, 1 << 20));
+    bench.ok(["disk", "import", &image, "web/vdb"]);
+    bench.ok(["disk", "import", &image, "web/vdc"]);
+    let used = bench.json(["status"])["used_blocks"].as_u64().unwrap();
+    let stopped = bench.json(["dedup", "--seconds", "0"]);
+    assert_eq!(stopped["shared_bytes"], 0);
+    let place = stopped["stopped_at"].as_str().unwrap().to_owned();
+    let done = bench.json(["dedup", "--from", &place, "--memory", "1M"]);
+    assert_eq!((&done["shared_bytes"], &done["stopped_at"]), (&(1 << 20).into(), &serde_json::Value::Null));
+    let status = bench.json(["status"]);
+    assert_eq!(status["saved_blocks"], 256);
+    assert!(status["used_blocks"].as_u64().unwrap() < used - 240, "{status}");
+    bench.ok(["snapshot", "create", "web", "both"]);
+    let snapshot = &bench.json(["snapshot", "list"])["results"][0];
+    let size = snapshot["size_bytes"].as_u64().unwrap();
+    assert!(size < 2 << 20, "each block counts once: {snapshot}");
+    assert!(bench.ok(["check"]).starts_with("clean"));
+    assert!(bench.ok(["dedup", "--template", "web@both"]).contains("0 B shared"));
+}
