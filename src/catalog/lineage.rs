@@ -112,13 +112,15 @@ impl Catalog {
     }
 
     /// A hidden version may hold what none of its children does any more: the collector is to look again, where that is
-    /// not too much.
-    pub(crate) fn trim_again(&mut self, id: VersionId) {
+    /// not too much. Whether it is.
+    pub(crate) fn trim_again(&mut self, id: VersionId) -> bool {
         let few = self.lineage.child_count(id) <= TRIMMED_CHILDREN_MAX;
-        if let Some(version) = self.versions.get_mut(&id).filter(|version| version.trimmed && few) {
-            version.trimmed = false;
-            self.touch(CatalogKey::Version(id));
-        }
+        let Some(version) = self.versions.get_mut(&id).filter(|version| version.trimmed && few) else {
+            return false;
+        };
+        version.trimmed = false;
+        self.touch(CatalogKey::Version(id));
+        true
     }
 
     /// A version that was trimmed let go of references: a deleted one above it may have held them only for it.

@@ -21,6 +21,7 @@
 mod allocator;
 mod free_map;
 mod gate;
+mod parked;
 mod run_set;
 mod shared;
 mod tables;

@@ -219,10 +219,13 @@ impl ZoneTables {
         for &(block, more) in &changes.shared {
             self.cut(BlockRun { first: block, count: 1 }, Step::Share(more), &mut cut)?;
         }
-        for &block in &changes.dropped {
+        let mut dropped = changes.dropped.clone();
+        dropped.sort_unstable();
+        for block in dropped {
             self.cut(BlockRun { first: block, count: 1 }, Step::Drop, &mut cut)?;
         }
-        cut.sort_unstable_by_key(|change| (change.zone, change.page, change.step, change.first));
+        // Sorted rows by now, which this sort, unlike an unstable one, takes for what they are.
+        cut.sort_by_key(|change| (change.zone, change.page, change.step, change.first));
         Ok(cut)
     }
 

@@ -180,6 +180,9 @@ impl Engine {
                 state.catalog.forget_all_blocks();
             }
         }
+        if committed.tallies.iter().any(|tally| tally.lost != Some(0)) {
+            self.has_let_go.store(true, Ordering::Relaxed);
+        }
         self.dirty_nodes.fetch_sub(footprint.nodes, Ordering::Relaxed);
         self.dirty_bytes.fetch_sub(footprint.bytes, Ordering::Relaxed);
         self.frozen_records.store(0, Ordering::Relaxed);

@@ -28,13 +28,8 @@ impl Engine {
     pub(crate) fn collect(&self) -> Result<()> {
         self.check_writable()?;
         let mut checkpointer = self.maintenance.lock();
-        {
-            let catalog = &mut self.state.write().catalog;
-            for victim in catalog.lineage.queue.clone() {
-                catalog.trim_again(victim);
-            }
-        }
         self.checkpoint_with(&mut checkpointer, false)?;
+        self.look_again();
         while self.collect_some(&mut checkpointer)? {
             self.checkpoint_with(&mut checkpointer, false)?;
         }

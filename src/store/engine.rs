@@ -57,6 +57,8 @@ pub(crate) struct Engine {
     pub(super) dirty_records: AtomicU64,
     /// Those that the checkpoint under way is writing.
     pub(super) frozen_records: AtomicU64,
+    /// A disk or version let go of something that it had inherited, since the collector looked for that.
+    pub(super) has_let_go: AtomicBool,
     pub(super) maintenance: Mutex<Checkpointer>,
     /// Held by whoever counts sizes.
     pub(super) census: Mutex<()>,

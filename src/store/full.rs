@@ -144,8 +144,8 @@ impl Engine {
         terms.deadline
     }
 
-    /// Does all that may free blocks until `is_enough`: checkpoints, and for data also the collector's work, and giving up
-    /// what restores replaced, the oldest first.
+    /// Does all that may free blocks until `is_enough`: checkpoints; for data and new records also the collector's work; and for data
+    /// giving up what restores replaced, the oldest first.
     ///
     /// # Errors
     /// `Full` where nothing helps.
@@ -162,7 +162,7 @@ impl Engine {
             return Ok(());
         }
         drop(looked);
-        if purpose != Purpose::Data {
+        if purpose == Purpose::Relief {
             return Err(self.full());
         }
         let _one_at_a_time = self.room.relief.lock();
@@ -170,10 +170,25 @@ impl Engine {
             if self.collect_until(is_enough)? {
                 return Ok(());
             }
+            if self.look_again() {
+                continue;
+            }
+            if purpose == Purpose::Catalog {
+                return Err(self.full());
+            }
             if self.options.keep_replaced_when_full || !self.give_up_oldest_replaced()? {
                 return Err(self.full());
             }
         }
+    }
+
+    /// Lets the collector look again at deleted versions that stay because they have several children, if any disk let go of something
+    /// that it had inherited since it looked last. Whether there is one.
+    pub(super) fn look_again(&self) -> bool {
+        let catalog = &mut self.state.write().catalog;
+        let queue = catalog.lineage.queue.clone();
+        self.has_let_go.swap(false, Ordering::Relaxed)
+            && queue.into_iter().filter(|victim| catalog.trim_again(*victim)).count() > 0
     }
 
     /// Runs a checkpoint unless there `is_enough`, looked at while no other one is under way. Whether there was enough.

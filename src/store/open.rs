@@ -501,6 +501,7 @@ impl Parts {
             dirty_bytes: AtomicU64::new(0),
             dirty_records: AtomicU64::new(0),
             frozen_records: AtomicU64::new(0),
+            has_let_go: AtomicBool::new(true),
             maintenance: Mutex::new(checkpointer),
             census: Mutex::new(()),
             growth: Mutex::default(),

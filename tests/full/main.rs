@@ -7,6 +7,7 @@
 mod model;
 
 mod holes;
+mod last_resort;
 mod pressure;
 mod stamped;
 mod states;
