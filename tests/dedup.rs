@@ -360,3 +360,31 @@ fn the_journal_tells_of_shares() {
     }
     assert!(!is_first);
 }
+
+/// A disk and its clone on the same server, frozen by the same snapshots, with the same bytes at the same place.
+#[test]
+fn a_disk_and_its_clone_are_told_apart() {
+    let rig = Rig::new();
+    let disk = rig.disk("a", 300);
+    (0..10).for_each(|at| put(&disk, at, at));
+    let server = rig.store.server("a").unwrap();
+    let snapshot = server.snapshot("s", "").unwrap();
+    let clone = snapshot.disk("d0").unwrap().clone_disk(&server, "clone").unwrap();
+    let both = server.snapshot("both", "").unwrap();
+    (3..6).for_each(|at| put(&disk, at, 100));
+    (3..6).for_each(|at| put(&clone, at, 100));
+    rig.dedup();
+    assert_eq!(rig.audit(), (11, 16));
+    let later = server.snapshot("later", "").unwrap();
+    rig.store.collect().unwrap();
+    assert_eq!((both.size_bytes(), later.size_bytes()), (Some(10 * BLOCK), Some(8 * BLOCK)));
+    disk.discard(0, 300 * BLOCK).unwrap();
+    rig.store.delete_snapshot(later.id()).unwrap();
+    rig.store.collect().unwrap();
+    assert_eq!(rig.audit(), (11, 13), "the clone holds it still");
+    assert!((3..6).all(|at| holds(&clone, at, 100)));
+    [snapshot, both].iter().for_each(|held| rig.store.delete_snapshot(held.id()).unwrap());
+    rig.store.collect().unwrap();
+    assert_eq!(rig.audit(), (8, 10));
+    rig.empty();
+}

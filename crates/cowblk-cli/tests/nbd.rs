@@ -311,3 +311,33 @@ fn it_listens_on_tcp_within_the_machine() {
     stream.read_exact(&mut greeting).unwrap();
     assert_eq!(&greeting[..16], b"NBDMAGICIHAVEOPT");
 }
+
+#[test]
+fn what_a_template_holds_is_not_stored_again() {
+    let bench = Bench::new();
+    let content: Vec<u8> = (1..=64).flat_map(block_of).collect();
+    {
+        let _daemon = bench.start();
+        let mut client = connect(&bench);
+        client.put(0, &content);
+        client.flush();
+    }
+    assert_eq!(bench.run(&["snapshot", "create", "web", "golden"]).0, 0);
+    let saved = || {
+        let output = bench.command(&["--json", "status"]).output().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["saved_blocks"].as_u64()
+    };
+    assert_eq!(saved(), Some(0));
+    let mut command = bench.command(&["nbd", "--quiet", "--template", "web@golden", "--unix"]);
+    let mut daemon = Daemon(command.arg(bench.socket()).stdout(Stdio::piped()).spawn().unwrap());
+    let mut client = connect(&bench);
+    client.put(16 << 20, &content);
+    client.flush();
+    assert!(client.get(16 << 20, 64 * 4096) == content);
+    let id = daemon.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert!(daemon.0.wait().unwrap().success());
+    assert_eq!(saved(), Some(64));
+    let (code, said) = bench.run(&["nbd", "--unix", "x", "--template", "web@nothing"]);
+    assert_eq!((code, said.contains("nothing")), (3, true), "{said}");
+}
