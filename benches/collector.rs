@@ -25,6 +25,8 @@ use sparse_device::{SparseDevice, block, is_uniform};
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const BLOCK: u64 = 4096;
+/// Writes between two looks whether it is over.
+const ASK_EVERY: u64 = 16;
 
 /// Whether everything should run once, quickly, and prove only that it runs.
 fn is_quick() -> bool {
@@ -120,7 +122,7 @@ fn victim(bytes: u64, options: Options) -> Victim {
 fn load(disk: &Disk, mut is_over: impl FnMut() -> bool) -> Vec<Duration> {
     let (blocks, mut buf, mut times) = (disk.size_bytes() / BLOCK, vec![0; 4096], Vec::new());
     let mut n: u64 = 0;
-    while !is_over() {
+    while !n.is_multiple_of(ASK_EVERY) || !is_over() {
         n += 1;
         block(&mut buf, n);
         buf[..8].copy_from_slice(&n.to_le_bytes()); // not uniform: its journal record, and it, go to the file

@@ -3,6 +3,7 @@
 //! Floor 2. It reads the refcount pages of a zone when it first allocates from it, and never again.
 
 use super::free_map::FreeMap;
+use super::parked::Parked;
 use super::run_set::RunSet;
 use super::tables::{Group, read_counts};
 use super::thin::ThinZones;
@@ -47,7 +48,7 @@ pub(crate) struct Allocator {
     /// Referenced in the checkpoint under way.
     frozen: RunSet,
     /// Dropped, but the gate still holds them.
-    parked: RunSet,
+    parked: Parked,
 }
 
 impl Allocator {
@@ -68,7 +69,7 @@ impl Allocator {
             reserved: RunSet::default(),
             taken: RunSet::default(),
             frozen: RunSet::default(),
-            parked: RunSet::default(),
+            parked: Parked::default(),
         }
     }
 
@@ -198,12 +199,19 @@ impl Allocator {
         }
         let window =
             BlockRun { first: geometry.block_at(Place { zone, index: 0 }), count: u64::from(blocks) };
-        for set in [&self.reserved, &self.taken, &self.frozen, &self.parked] {
+        for set in [&self.reserved, &self.taken, &self.frozen] {
             for run in set.within(window) {
                 map.take_where_free(narrow(index(run.first.0 - window.first.0)), narrow(index(run.count)));
             }
         }
+        for run in self.parked.of_zone(zone) {
+            map.take_where_free(narrow(index(run.first.0 - window.first.0)), narrow(index(run.count)));
+        }
         Ok(map)
+    }
+
+    fn zone_of(&self, run: BlockRun) -> u64 {
+        self.geometry.place_of(run.first).expect("only data blocks are taken").zone
     }
 
     /// Blocks of a reserved run are now referenced.
@@ -251,7 +259,7 @@ impl Allocator {
     /// The checkpoint under way, which is durable, dropped these blocks: nobody is to have them until they are unparked.
     pub(crate) fn park(&mut self, runs: &[BlockRun]) {
         for &run in runs {
-            self.parked.insert(run);
+            self.parked.insert(self.zone_of(run), run);
         }
     }
 
@@ -266,7 +274,7 @@ impl Allocator {
     /// The gate has let these blocks go.
     pub(crate) fn unpark(&mut self, runs: &[BlockRun]) {
         for &run in runs {
-            self.parked.remove(run);
+            self.parked.remove(self.zone_of(run), run);
             self.set_free(run);
         }
     }
@@ -390,7 +398,7 @@ mod tests {
         allocator.recovered(taken).unwrap();
         assert_eq!(allocator.free(), 2 * per_zone - 9, "what recovery found is not free");
         allocator.free -= parked.count; // was referenced until the last checkpoint
-        allocator.parked.insert(parked);
+        allocator.parked.insert(1, parked);
         let all = take_all(&mut allocator);
         for held in [taken, frozen, parked] {
             assert_eq!(all.within(held).count(), 0, "{held:?} was given away");

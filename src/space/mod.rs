@@ -18,6 +18,7 @@
 mod allocator;
 mod free_map;
 mod gate;
+mod parked;
 mod run_set;
 mod tables;
 mod thin;

@@ -153,10 +153,13 @@ impl ZoneTables {
         for run in &changes.taken {
             self.cut(*run, true, &mut cut)?;
         }
-        for &block in &changes.dropped {
+        let mut dropped = changes.dropped.clone();
+        dropped.sort_unstable();
+        for block in dropped {
             self.cut(BlockRun { first: block, count: 1 }, false, &mut cut)?;
         }
-        cut.sort_unstable_by_key(|change| (change.zone, change.page, !change.up, change.first));
+        // Two sorted rows by now, which this sort, unlike an unstable one, takes for what they are.
+        cut.sort_by_key(|change| (change.zone, change.page, !change.up, change.first));
         Ok(cut)
     }
 
