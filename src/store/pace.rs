@@ -2,7 +2,7 @@
 //!
 //! Floor 5. Who is in need of space does not ask here: a write that finds none, and `Store::collect`, run the collector as fast as it goes.
 //!
-//! * It works in steps, each of a few milliseconds, and lets the maintenance lock go between them.
+//! * It works in steps of a few thousand places, and lets the maintenance lock go between them.
 //! * If reads, writes or flushes came in within the last tenth of a second, it rests three times as long as the step took.
 //! * It drops no more references a second than [`Options::collect_rate`](super::Options::collect_rate) says.
 
