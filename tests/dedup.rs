@@ -383,7 +383,9 @@ fn a_disk_and_its_clone_are_told_apart() {
     rig.store.collect().unwrap();
     assert_eq!(rig.audit(), (11, 13), "the clone holds it still");
     assert!((3..6).all(|at| holds(&clone, at, 100)));
-    [snapshot, both].iter().for_each(|held| rig.store.delete_snapshot(held.id()).unwrap());
+    for held in [snapshot, both] {
+        rig.store.delete_snapshot(held.id()).unwrap();
+    }
     rig.store.collect().unwrap();
     assert_eq!(rig.audit(), (8, 10));
     rig.empty();
