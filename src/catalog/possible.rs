@@ -151,7 +151,8 @@ impl Catalog {
             && self.fits(epoch, &versions)
             && disks.len() == all.len()
             && disks.iter().all(|new| all.contains(&new.disk) && new.as_disk.0 < self.next_id)
-            && self.can_hold(server, disks.iter().map(|new| new.as_disk))
+            && self.can_hold(server, disks.iter().map(|new| new.as_disk).filter(|id| !all.contains(id)))
+            && disks.iter().map(|new| new.as_disk).collect::<BTreeSet<_>>().len() == disks.len()
     }
 }
 
@@ -260,6 +261,11 @@ mod tests {
             catalog.can_adopt((ServerId(2), ServerId(1)), Epoch(6), &disks.collect::<Vec<_>>())
         };
         assert!(adopt(&[3]) && adopt(&[9]));
-        assert!(!adopt(&[4]), "a disk of the staging server itself");
+        assert!(adopt(&[4]), "as the disk that was received, which is gone then");
+        let other = disk(8, 9);
+        let CatalogRecord::Disk(other) = other else { unreachable!("a disk") };
+        let mut catalog = load([3, 9]).expect("a possible catalog");
+        catalog.disks.insert(other.id, other);
+        assert!(!catalog.can_hold(ServerId(1), [DiskId(8)].into_iter()), "a disk of a third server");
     }
 }
