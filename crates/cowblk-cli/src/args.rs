@@ -6,7 +6,8 @@ use std::str::FromStr;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    check, demo, diff, disk, dump, init, nbd, receive, repair, scrub, send, server, sizes, snapshot,
+    check, demo, diff, disk, dump, init, nbd, receive, repair, scrub, send, serve, server, sizes, snapshot,
+    token,
 };
 
 const AFTER_HELP: &str = "\
@@ -76,6 +77,13 @@ pub(crate) enum Command {
     Diff(diff::Arguments),
     /// Serve disks and snapshots over NBD: to QEMU, kernels and backup tools
     Nbd(nbd::Arguments),
+    /// Serve the REST API and the web page, and NBD if wanted, until told to stop
+    Serve(serve::Arguments),
+    /// Tokens: who may use the REST API
+    Token {
+        #[command(subcommand)]
+        command: token::Command,
+    },
     /// Write a snapshot, or what changed since another one, as a stream to standard output
     Send(send::Arguments),
     /// Make a snapshot of a stream on standard input

@@ -27,6 +27,7 @@ mod receive;
 mod repair;
 mod scrub;
 mod send;
+mod serve;
 mod server;
 mod session;
 mod sizes;
@@ -35,6 +36,7 @@ mod sparsify;
 mod status;
 mod table;
 mod times;
+mod token;
 mod transfer;
 mod tree;
 mod view;
@@ -70,6 +72,8 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Snapshot { command } => snapshot::run(&session, command),
         Command::Diff(arguments) => diff::run(&session, &arguments),
         Command::Nbd(arguments) => nbd::run(&session, &arguments),
+        Command::Serve(arguments) => serve::run(&session, &arguments),
+        Command::Token { command } => token::run(&session, command),
         Command::Send(arguments) => send::run(&session, &arguments),
         Command::Receive(arguments) => receive::run(&session, &arguments),
         Command::Status => status::run(&session),
