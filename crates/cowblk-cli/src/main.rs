@@ -24,6 +24,7 @@ mod nbd;
 mod output;
 mod prune;
 mod receive;
+mod remote;
 mod repair;
 mod scrub;
 mod send;
@@ -64,6 +65,15 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, output: Output) -> Result<(), Failure> {
+    // A daemon is asked for what it can do; what needs no store, and the daemon itself, is done here.
+    let is_local = matches!(
+        cli.command,
+        Command::Serve(_) | Command::Token { .. } | Command::Demo(_) | Command::Completions { .. }
+    );
+    if let Some(url) = cli.url.filter(|_| !is_local) {
+        let address = remote::Address { url, token: cli.token, authorities: cli.ca };
+        return remote::run(&address, output, cli.command);
+    }
     let session = Session::new(cli.store, cli.size_limit, output);
     match cli.command {
         Command::Init(arguments) => init::run(&session, &arguments),

@@ -1,19 +1,23 @@
 //! `cowblk serve`: the REST API, beside NBD if wanted, over one store, until it is told to stop.
 
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use cowblk::Store;
-use cowblk_http::{Address, Certificate, HookSettings, Outcome, Settings};
+use cowblk_http::{Address, Certificate, HookSettings, Outcome, Settings, Tokens};
 use serde::Serialize;
 
 use crate::failure::{Failure, Kind};
 use crate::nbd;
 use crate::session::Session;
 use crate::token::StateArguments;
+
+/// Bytes in the journal of the store of backups.
+const BACKUP_JOURNAL_BYTES: u64 = 16 << 20;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -48,6 +52,9 @@ pub(crate) struct Arguments {
     /// Snapshots that a server may have, unless it has a limit of its own
     #[arg(long, value_name = "COUNT", default_value = "5")]
     snapshot_limit: u32,
+    /// The separate store of backups, better on another disk [default: backups.cow in the daemon's folder]
+    #[arg(long, value_name = "PATH")]
+    backups: Option<PathBuf>,
     /// Calls of the store at a time
     #[arg(long, value_name = "COUNT", default_value = "8", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
@@ -80,12 +87,16 @@ struct Serving {
 pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
     let path = session.path_for_serving();
     let folder = arguments.state.folder(session)?;
-    let settings = settings(arguments, folder.clone())?;
+    let mut settings = settings(arguments, folder.clone())?;
     let store = Store::open_or_create(&path, session.options())?;
+    let backups = open_backups(arguments, &folder)?;
+    settings.backups = Some(backups.clone());
     let outcome = serve(session, arguments, &store, settings);
     let closed = store.close();
+    let backups_closed = backups.close();
     outcome?;
-    Ok(closed?)
+    closed?;
+    Ok(backups_closed?)
 }
 
 fn serve(
@@ -113,6 +124,20 @@ fn serve(
         let kind = if cause.kind() == io::ErrorKind::InvalidInput { Kind::Usage } else { Kind::Io };
         Failure::new(kind, cause.to_string())
     })
+}
+
+/// The store of backups, with a journal that suits what is written in long pieces.
+fn open_backups(arguments: &Arguments, folder: &Path) -> Result<Store, Failure> {
+    let path = arguments.backups.clone().unwrap_or_else(|| folder.join("backups.cow"));
+    // Makes the folder, if it is missing.
+    drop(Tokens::open(folder).map_err(|cause| Failure::new(Kind::Io, cause.to_string()))?);
+    let options = cowblk::Options::default().journal_bytes(BACKUP_JOURNAL_BYTES);
+    let store = Store::open_or_create(&path, options.cache_bytes(16 << 20).dirty_bytes(32 << 20))?;
+    if arguments.backups.is_none() {
+        let owner_only = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&path, owner_only).map_err(|cause| Failure::io("protect", &path, &cause))?;
+    }
+    Ok(store)
 }
 
 fn settings(arguments: &Arguments, folder: PathBuf) -> Result<Settings, Failure> {

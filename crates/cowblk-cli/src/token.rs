@@ -40,7 +40,8 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  cowblk --store pool.cow token revoke ci")]
     Revoke {
         /// Its name or number
-        token: String,
+        #[arg(value_name = "TOKEN")]
+        which: String,
         #[command(flatten)]
         state: StateArguments,
     },
@@ -141,8 +142,8 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<(), Failure> {
             }
             session.output.list(&shown, &table)
         }
-        Command::Revoke { token, state } => {
-            let gone = open(&state)?.revoke(&token).map_err(|cause| failed(&cause))?;
+        Command::Revoke { which, state } => {
+            let gone = open(&state)?.revoke(&which).map_err(|cause| failed(&cause))?;
             let shown: Vec<Shown> = gone.into_iter().map(|view| Shown::of(view, None)).collect();
             let names: Vec<String> =
                 shown.iter().map(|one| format!("{} (id {})", printable(&one.name), one.id)).collect();

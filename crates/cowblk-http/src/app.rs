@@ -6,7 +6,7 @@ use crate::hooks::{Allowed, HookSettings, HookSpec, Moment, Subject};
 use crate::metrics::Metrics;
 use crate::model::{Owner, ServerView};
 use crate::refusal::Refusal;
-use crate::state::{Audit, DetailsBook, Journal, ServerStatus, Tokens, status_of};
+use crate::state::{Audit, BACKUP_ID, DetailsBook, Journal, SERVER_ID, ServerStatus, Tokens, status_of};
 use cowblk::{ErrorKind, Server, ServerId, ServerKind, Snapshot, SnapshotId, Store};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -191,4 +191,13 @@ pub(crate) fn snapshot_of(store: &Store, id: u64) -> Result<(Snapshot, Server), 
     }
     let server = server_of(store, snapshot.server().0).map_err(|_| missing())?;
     Ok((snapshot, server))
+}
+
+/// The copy of the backup with that id, and the server that it is of.
+pub(crate) fn backup_of(backups: &Store, id: u64) -> Option<(Snapshot, ServerId)> {
+    let text = id.to_string();
+    let has_id = |one: &Snapshot| one.marks().labels.get(BACKUP_ID) == Some(&text);
+    let copy = backups.snapshots().into_iter().find(has_id)?;
+    let server = copy.marks().labels.get(SERVER_ID)?.parse().ok()?;
+    Some((copy, ServerId(server)))
 }

@@ -3,6 +3,7 @@
 //! Floor 7: it uses the public API of the library only. Its own floors; imports point down:
 //!
 //! ```text
+//! client                      asks a daemon; knows nothing of the rest
 //! serve                       listeners, TLS, signals, the order of a shutdown
 //! api                         one file per noun: what a request means
 //! flows  schedule             verbs that take several steps: restore, start, stop, snapshot, creation
@@ -16,6 +17,7 @@
 
 mod api;
 mod app;
+pub mod client;
 mod engine;
 mod flows;
 mod gate;
@@ -23,6 +25,7 @@ mod hooks;
 mod metrics;
 mod model;
 mod refusal;
+mod schedule;
 mod serve;
 mod state;
 mod times;

@@ -11,9 +11,11 @@
 mod client;
 
 mod api;
+mod backups;
 mod clients;
 mod crashes;
 mod daemon;
 mod hooks;
 mod page;
+mod remote;
 mod security;

@@ -14,7 +14,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// What happens, as it happens
 ///
 /// A stream of server-sent events. `kind` is `server.created`, `server.changed`, `server.status`, `server.restored`,
-/// `server.deleted`, `snapshot.created`, `snapshot.completed`, `snapshot.changed` or `snapshot.deleted`. A client that is too slow gets `missed`: it
+/// `server.deleted`, `snapshot.created`, `snapshot.completed`, `snapshot.changed`, `snapshot.deleted`, `backup.completed`,
+/// `backup.failed` or `backup.deleted`. A client that is too slow gets `missed`: it
 /// should list anew.
 #[utoipa::path(get, path = "/api/v1/events/", tag = "store",
     responses((status = 200, content_type = "text/event-stream", body = String)))]

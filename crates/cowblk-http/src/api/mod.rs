@@ -1,5 +1,6 @@
 //! API: what each request means. One file per noun; the OpenAPI document is made of the same functions.
 
+mod backups;
 mod events;
 mod health;
 mod openapi;
@@ -38,6 +39,9 @@ pub(crate) fn router(app: &Shared) -> Router {
         .routes(routes!(servers::plan_prune, servers::prune))
         .routes(routes!(servers::add_disk))
         .routes(routes!(servers::grow_disk, servers::delete_disk))
+        .routes(routes!(backups::list, backups::create))
+        .routes(routes!(backups::show, backups::delete))
+        .routes(routes!(backups::restore))
         .routes(routes!(space::space))
         .routes(routes!(space::collector))
         .routes(routes!(events::events))

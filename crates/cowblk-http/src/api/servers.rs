@@ -15,7 +15,7 @@ use crate::times::{now, rfc3339};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use cowblk::{Server, SnapshotId, Store, Verdict};
+use cowblk::{Candidate, ErrorKind, Retention, Server, Snapshot, Store, Verdict};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -37,7 +37,7 @@ pub(crate) struct Filter {
 }
 
 /// List servers
-#[utoipa::path(get, path = "/api/v1/servers/", tag = "servers", params(Filter),
+#[utoipa::path(get, path = "/api/v1/servers/", tag = "servers", operation_id = "list_servers", params(Filter),
     responses((status = 200, body = List<ServerView>)))]
 pub(super) async fn list(
     State(app): State<Shared>,
@@ -62,7 +62,7 @@ pub(super) async fn list(
 /// Make a server
 ///
 /// With disks that are empty, come from images or from snapshots. All of it, or nothing.
-#[utoipa::path(post, path = "/api/v1/servers/", tag = "servers", request_body = NewServerView,
+#[utoipa::path(post, path = "/api/v1/servers/", tag = "servers", operation_id = "create_server", request_body = NewServerView,
     params(("Idempotency-Key" = Option<String>, Header, description = "Do this once, however often it is sent")),
     responses((status = 201, body = ServerView)))]
 pub(super) async fn create(
@@ -75,7 +75,7 @@ pub(super) async fn create(
 }
 
 /// Show a server
-#[utoipa::path(get, path = "/api/v1/servers/{id}/", tag = "servers", params(("id" = u64, Path)),
+#[utoipa::path(get, path = "/api/v1/servers/{id}/", tag = "servers", operation_id = "show_server", params(("id" = u64, Path)),
     responses((status = 200, body = ServerView)))]
 pub(super) async fn show(State(app): State<Shared>, Id(id): Id) -> Result<Json<ServerView>, Refusal> {
     let shared = app.clone();
@@ -83,7 +83,7 @@ pub(super) async fn show(State(app): State<Shared>, Id(id): Id) -> Result<Json<S
 }
 
 /// Change what is known of a server
-#[utoipa::path(patch, path = "/api/v1/servers/{id}/", tag = "servers", params(("id" = u64, Path)),
+#[utoipa::path(patch, path = "/api/v1/servers/{id}/", tag = "servers", operation_id = "change_server", params(("id" = u64, Path)),
     request_body = ServerChangeView, responses((status = 200, body = ServerView)))]
 pub(super) async fn change(
     State(app): State<Shared>,
@@ -96,7 +96,7 @@ pub(super) async fn change(
 /// Delete a server, its disks and its snapshots
 ///
 /// A server that is active has to be stopped first.
-#[utoipa::path(delete, path = "/api/v1/servers/{id}/", tag = "servers", params(("id" = u64, Path)),
+#[utoipa::path(delete, path = "/api/v1/servers/{id}/", tag = "servers", operation_id = "delete_server", params(("id" = u64, Path)),
     responses((status = 204)))]
 pub(super) async fn delete(State(app): State<Shared>, Id(id): Id) -> Result<StatusCode, Refusal> {
     let _lock = app.lock(id).await;
@@ -194,11 +194,7 @@ pub(super) async fn plan_prune(
 ) -> Result<Json<List<Fate>>, Refusal> {
     let Keep { last, hourly, daily, weekly, monthly, yearly } = keep;
     let policy = RetentionView { last, hourly, daily, weekly, monthly, yearly }.policy(None);
-    let act = move |store: &Store| {
-        let server = server_of(store, id)?;
-        let names = names_of(&server);
-        Ok(fates(&names, server.plan_prune(&policy)?))
-    };
+    let act = move |store: &Store| Ok(fates(&plan(&server_of(store, id)?, &policy)));
     app.engine.run(act).await.map(Json)
 }
 
@@ -214,9 +210,16 @@ pub(super) async fn prune(
 ) -> Result<Json<List<Fate>>, Refusal> {
     let _lock = app.lock(id).await;
     let act = move |store: &Store| {
-        let server = server_of(store, id)?;
-        let names = names_of(&server);
-        Ok(fates(&names, server.prune(&policy.policy(None))?))
+        let mut planned = plan(&server_of(store, id)?, &policy.policy(None));
+        for (verdict, _) in planned.iter().filter(|(verdict, _)| !verdict.is_kept()) {
+            store.delete_snapshot(verdict.id).or_else(|error| match error.kind() {
+                // Somebody deleted or protected it meanwhile.
+                ErrorKind::NotFound | ErrorKind::Protected => Ok(()),
+                _ => Err(error),
+            })?;
+        }
+        planned.retain(|(verdict, _)| verdict.is_kept() || store.snapshot(verdict.id).is_err());
+        Ok(fates(&planned))
     };
     let list = app.engine.run(act).await?;
     for fate in list.results.iter().filter(|fate| !fate.kept) {
@@ -225,26 +228,34 @@ pub(super) async fn prune(
     Ok(Json(list))
 }
 
-/// Ids and names of the snapshots that are for everybody to see, before they go.
-fn names_of(server: &Server) -> Vec<(SnapshotId, String)> {
-    let shown = server.snapshots().into_iter().filter(is_shown);
-    shown.map(|snapshot| (snapshot.id(), snapshot.name())).collect()
+/// What becomes of the snapshots that are for everybody to see, and their names. Those that backups are made of do not count.
+fn plan(server: &Server, policy: &Retention) -> Vec<(Verdict, String)> {
+    let shown: Vec<Snapshot> = server.snapshots().into_iter().filter(is_shown).collect();
+    let candidate = |one: &Snapshot| Candidate {
+        id: one.id(),
+        created_at: one.created_at(),
+        kind: one.kind(),
+        marks: one.marks(),
+    };
+    let candidates: Vec<Candidate> = shown.iter().map(candidate).collect();
+    let name = |id| shown.iter().find(|one| one.id() == id).map(Snapshot::name).unwrap_or_default();
+    let verdicts = policy.plan(&candidates, now()).into_iter();
+    verdicts.map(|verdict| (verdict.clone(), name(verdict.id))).collect()
 }
 
-fn fates(names: &[(SnapshotId, String)], verdicts: Vec<Verdict>) -> List<Fate> {
-    let fate = |verdict: Verdict| {
-        let (_, name) = names.iter().find(|(id, _)| *id == verdict.id)?;
+fn fates(planned: &[(Verdict, String)]) -> List<Fate> {
+    let fate = |(verdict, name): &(Verdict, String)| {
         let word = |reason| serde_json::to_value(reason).ok()?.as_str().map(str::to_owned);
-        Some(Fate {
+        Fate {
             id: verdict.id.0,
             name: name.clone(),
             created_at: rfc3339(verdict.created_at),
             kept: verdict.is_kept(),
             expired: verdict.expired,
             reasons: verdict.reasons.iter().filter_map(word).collect(),
-        })
+        }
     };
-    let results: Vec<Fate> = verdicts.into_iter().filter_map(fate).collect();
+    let results: Vec<Fate> = planned.iter().map(fate).collect();
     List { count: results.len(), results }
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct Filter {
 }
 
 /// List snapshots
-#[utoipa::path(get, path = "/api/v1/snapshots/", tag = "snapshots", params(Filter),
+#[utoipa::path(get, path = "/api/v1/snapshots/", tag = "snapshots", operation_id = "list_snapshots", params(Filter),
     responses((status = 200, body = List<SnapshotView>)))]
 pub(super) async fn list(
     State(app): State<Shared>,
@@ -85,7 +85,7 @@ pub(super) async fn list(
 /// Make a snapshot
 ///
 /// All disks at one instant. It is durable and can be restored when this returns; its size is counted moments later.
-#[utoipa::path(post, path = "/api/v1/snapshots/", tag = "snapshots", request_body = NewSnapshotView,
+#[utoipa::path(post, path = "/api/v1/snapshots/", tag = "snapshots", operation_id = "create_snapshot", request_body = NewSnapshotView,
     params(("Idempotency-Key" = Option<String>, Header, description = "Do this once, however often it is sent")),
     responses((status = 201, body = CreatedView)))]
 pub(super) async fn create(
@@ -99,14 +99,14 @@ pub(super) async fn create(
 }
 
 /// Show a snapshot
-#[utoipa::path(get, path = "/api/v1/snapshots/{id}/", tag = "snapshots", params(("id" = u64, Path)),
+#[utoipa::path(get, path = "/api/v1/snapshots/{id}/", tag = "snapshots", operation_id = "show_snapshot", params(("id" = u64, Path)),
     responses((status = 200, body = SnapshotView)))]
 pub(super) async fn show(State(app): State<Shared>, Id(id): Id) -> Result<Json<SnapshotView>, Refusal> {
     app.engine.run(move |store| view_of(store, id)).await.map(Json)
 }
 
 /// Change what keeps a snapshot, and its labels
-#[utoipa::path(patch, path = "/api/v1/snapshots/{id}/", tag = "snapshots", params(("id" = u64, Path)),
+#[utoipa::path(patch, path = "/api/v1/snapshots/{id}/", tag = "snapshots", operation_id = "change_snapshot", params(("id" = u64, Path)),
     request_body = SnapshotChangeView, responses((status = 200, body = SnapshotView)))]
 pub(super) async fn change(
     State(app): State<Shared>,
@@ -139,7 +139,7 @@ pub(super) async fn change(
 /// Delete a snapshot
 ///
 /// It is gone at once; the collector gives back what nobody else holds.
-#[utoipa::path(delete, path = "/api/v1/snapshots/{id}/", tag = "snapshots", params(("id" = u64, Path)),
+#[utoipa::path(delete, path = "/api/v1/snapshots/{id}/", tag = "snapshots", operation_id = "delete_snapshot", params(("id" = u64, Path)),
     responses((status = 204)))]
 pub(super) async fn delete(State(app): State<Shared>, Id(id): Id) -> Result<StatusCode, Refusal> {
     let act = move |store: &Store| {

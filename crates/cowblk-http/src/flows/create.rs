@@ -201,7 +201,6 @@ fn finish(
     app.details.set(server.id().0, details).map_err(|cause| Refusal::internal(cause.to_string()))?;
     let mut marks = server.marks();
     marks.labels = view.change.labels.clone().unwrap_or_default();
-    marks.max_snapshots = view.change.snapshot_limit;
     marks.labels.insert(STATUS.into(), status.word().into());
     marks.labels.insert(UPDATED_AT.into(), times::now().to_string());
     if let Some(RequestMark(mark)) = mark {
@@ -223,7 +222,6 @@ pub(crate) async fn change(app: &Shared, id: u64, change: ServerChangeView) -> R
             marks.labels.retain(|key, _| !own.contains_key(key));
             marks.labels.extend(labels.clone());
         }
-        marks.max_snapshots = change.snapshot_limit.or(marks.max_snapshots);
         marks.labels.insert(UPDATED_AT.into(), times::now().to_string());
         let mut details = (*shared.details.of(id)).clone();
         change_details(&mut details, &change);
@@ -278,6 +276,7 @@ fn change_details(details: &mut Details, change: &ServerChangeView) {
     details.ip_address = change.ip_address.or(details.ip_address.take());
     details.location = change.location.or(details.location.take());
     details.os = change.os.or(details.os.take());
+    details.snapshot_limit = change.snapshot_limit.or(details.snapshot_limit);
     if let Some(plan) = change.plan {
         details.plan = plan;
     }

@@ -3,6 +3,7 @@
 //! | | active | stopped | suspended | restoring |
 //! |---|---|---|---|---|
 //! | snapshot | yes | yes | no | no |
+//! | backup | yes | yes | no | no |
 //! | restore, undo | stops it first | yes | no | no |
 //! | start | no | to active | no | no |
 //! | stop | to stopped | no | no | no |
@@ -11,6 +12,7 @@
 //! | disks | yes | yes | no | no |
 //! | delete | no | yes | yes | no |
 
+pub(crate) mod backup;
 pub(crate) mod create;
 pub(crate) mod power;
 pub(crate) mod recover;

@@ -1,8 +1,8 @@
 //! Recovery: what a daemon that was killed left half-done is taken back or brought to its end, before anyone is served.
 
-use super::{create, snapshot};
+use super::{backup, create, snapshot};
 use crate::app::{Shared, server_of, snapshot_of};
-use crate::model::{CreatedView, Owner, RestoredView, is_shown};
+use crate::model::{BackupView, CreatedView, DiskView, Owner, RestoredView, is_shown};
 use crate::refusal::Refusal;
 use crate::state::{Answer, Interrupted, REQUEST};
 use cowblk::{Server, ServerId, Snapshot, Store};
@@ -33,6 +33,12 @@ pub(crate) async fn recover(app: &Shared) -> Result<(), Refusal> {
             Ok(())
         })
         .await?;
+    if let Some(backups) = app.backups.clone() {
+        for id in app.engine.run(move |store| backup::clean_up(store, &backups)).await? {
+            let app = app.clone();
+            tokio::spawn(async move { backup::copy(&app, id).await });
+        }
+    }
     for id in app.journal.frozen() {
         let found = app
             .engine
@@ -64,7 +70,17 @@ fn answer_of(app: &Shared, store: &Store, request: &Interrupted) -> Option<Answe
                 servers.iter().find(|server| server.marks().labels.get(REQUEST) == Some(&request.key))?;
             answer(201, &app.view(server))
         }
-        ["snapshots", id, "restore"] => restored(app, store, request, id.parse().ok()),
+        ["backups"] => {
+            let made = store.snapshots().into_iter().find(|one| has_mark(one, &request.key))?;
+            let server = server_of(store, made.server().0).ok()?;
+            answer(201, &BackupView::under_way(&made, &server)?)
+        }
+        ["servers", id, "disks"] => {
+            let server = server_of(store, id.parse().ok()?).ok()?;
+            let disk = server.disk(request.name.as_deref()?).ok()?;
+            if disk.created_at() >= request.at { answer(201, &DiskView::of(&disk)) } else { None }
+        }
+        ["snapshots" | "backups", id, "restore"] => restored(app, store, request, id.parse().ok()),
         ["servers", _, "undo"] => restored(app, store, request, request.witness.before_restore),
         ["servers", id, "start" | "stop" | "suspend" | "resume"] => {
             let server = server_of(store, id.parse().ok()?).ok()?;
@@ -84,8 +100,11 @@ fn restored(app: &Shared, store: &Store, request: &Interrupted, target: Option<u
     }
     let id = target?;
     // An automatic snapshot goes with its restore.
-    let known = snapshot_of(store, id).ok().map(|(one, _)| (id, one.name(), one.created_at()));
-    let snapshot = known.unwrap_or_else(|| (id, String::new(), server.created_at()));
+    let is_backup = request.path.starts_with("/api/v1/backups/");
+    let known = snapshot_of(store, id).ok().filter(|_| !is_backup);
+    let known = known.map(|(one, _)| (id, one.name(), one.created_at()));
+    let name = if is_backup { format!("backup-{id}") } else { String::new() };
+    let snapshot = known.unwrap_or_else(|| (id, name, server.created_at()));
     let message =
         format!("The disks of {} hold the snapshot; the daemon was restarted since.", server.name());
     let mut view = RestoredView::of(snapshot, &Owner::of(&server), message);
@@ -94,13 +113,14 @@ fn restored(app: &Shared, store: &Store, request: &Interrupted, target: Option<u
 }
 
 fn made_snapshot(store: &Store, key: &str) -> Option<(Snapshot, Server)> {
-    let snapshots = store.snapshots();
-    let made = snapshots
-        .into_iter()
-        .filter(is_shown)
-        .find(|one| one.marks().labels.get(REQUEST).is_some_and(|mark| mark == key))?;
+    let mut snapshots = store.snapshots().into_iter().filter(is_shown);
+    let made = snapshots.find(|one| has_mark(one, key))?;
     let server = server_of(store, made.server().0).ok()?;
     Some((made, server))
+}
+
+fn has_mark(snapshot: &Snapshot, key: &str) -> bool {
+    snapshot.marks().labels.get(REQUEST).is_some_and(|mark| mark == key)
 }
 
 fn answer(status: u16, view: &impl Serialize) -> Option<Answer> {

@@ -3,7 +3,7 @@
 //! The answer is sent once the disks hold the snapshot; the server is `restoring` until what follows is done, too. That status is
 //! in memory only, so none is left by a crash: the server is `stopped` then, with the disks as before or as after.
 
-use super::{power, require};
+use super::{backup, power, require};
 use crate::app::{Shared, server_of, snapshot_of};
 use crate::flows::snapshot::complain;
 use crate::hooks::Moment;
@@ -18,6 +18,8 @@ use cowblk::{Server, Snapshot, SnapshotId, Store};
 pub(crate) enum Target {
     /// The snapshot with this id.
     Snapshot(u64),
+    /// The backup with this id.
+    Backup(u64),
     /// What the last restore of the server with this id replaced.
     Undo(u64),
 }
@@ -30,15 +32,22 @@ struct Found {
 
 /// Takes a server back. Durable when this returns.
 pub(crate) async fn restore(app: &Shared, target: Target, start: bool) -> Result<RestoredView, Refusal> {
-    let id = app.engine.run(move |store| target.find(store).map(|(_, server)| server.id().0)).await?;
+    let shared = app.clone();
+    let id =
+        app.engine.run(move |store| target.find(&shared, store).map(|(_, server)| server.id().0)).await?;
     let lock = app.lock(id).await;
     let shared = app.clone();
     let found = app.engine.run(move |store| {
-        let (snapshot, server) = target.find(store)?;
+        let (snapshot, server) = target.find(&shared, store)?;
         Ok(Found {
             owner: Owner::of(&server),
             status: shared.status(&server),
-            snapshot: (snapshot.id().0, snapshot.name(), snapshot.created_at()),
+            snapshot: match target {
+                Target::Backup(id) => (id, format!("backup-{id}"), snapshot.created_at()),
+                Target::Snapshot(_) | Target::Undo(_) => {
+                    (snapshot.id().0, snapshot.name(), snapshot.created_at())
+                }
+            },
         })
     });
     let Found { owner, status, snapshot } = found.await?;
@@ -51,12 +60,16 @@ pub(crate) async fn restore(app: &Shared, target: Target, start: bool) -> Result
     let (shared, snapshot_id) = (app.clone(), snapshot.0);
     let swapped = app.engine.run(move |store| {
         let server = server_of(store, id)?;
+        let (snapshot_id, is_brought) = target.bring(&shared, store, (&server, snapshot_id))?;
         if status == ServerStatus::Active {
             set_status(&server, ServerStatus::Stopped, times::now())?;
         }
         let _hold = shared.nbd.as_ref().map(|nbd| nbd.hold(server.id(), "its disks are being restored"));
-        server.restore(SnapshotId(snapshot_id))?;
-        Ok(())
+        let restored = server.restore(snapshot_id);
+        if is_brought {
+            store.delete_snapshot(snapshot_id)?;
+        }
+        Ok(restored?)
     });
     swapped.await?;
     app.tell("server.restored", Some(id), Some(snapshot_id));
@@ -80,9 +93,31 @@ pub(crate) async fn restore(app: &Shared, target: Target, start: bool) -> Result
 }
 
 impl Target {
-    fn find(self, store: &Store) -> Result<(Snapshot, Server), Refusal> {
+    /// The snapshot to restore, in the store of servers. Whether it is to be deleted afterwards.
+    fn bring(
+        self,
+        app: &Shared,
+        store: &Store,
+        (server, snapshot): (&Server, u64),
+    ) -> Result<(SnapshotId, bool), Refusal> {
+        match self {
+            Self::Backup(id) => backup::bring(store, &backup::storage(app)?, server, id),
+            Self::Snapshot(_) | Self::Undo(_) => Ok((SnapshotId(snapshot), false)),
+        }
+    }
+
+    fn find(self, app: &Shared, store: &Store) -> Result<(Snapshot, Server), Refusal> {
         match self {
             Self::Snapshot(id) => snapshot_of(store, id),
+            Self::Backup(id) => {
+                let (copy, server) = backup::find(&backup::storage(app)?, id)?;
+                let server = server_of(store, server.0).map_err(|_| {
+                    Refusal::wrong_state(format!(
+                        "the server of backup {id} is gone; make one with its id first"
+                    ))
+                })?;
+                Ok((copy, server))
+            }
             Self::Undo(id) => {
                 let server = server_of(store, id)?;
                 let nothing = || {

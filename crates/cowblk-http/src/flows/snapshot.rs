@@ -3,16 +3,17 @@
 //! The guest is thawed by a watchdog, a task of its own: when the snapshot is made, when it failed, and when it takes too long. A
 //! daemon that is killed meanwhile finds the server in its journal, and thaws it at its next start.
 
+use super::backup::{manual_count, storage};
 use super::require;
 use crate::app::{Shared, server_of};
 use crate::gate::RequestMark;
 use crate::hooks::Moment;
-use crate::model::{CreatedView, NewSnapshotView, Owner, is_shown};
+use crate::model::{BackupType, CreatedView, NewSnapshotView, Owner, is_shown};
 use crate::refusal::Refusal;
-use crate::state::{CONSISTENCY, HIDDEN, REQUEST, ServerStatus, own_labels};
-use crate::times::parse_rfc3339;
+use crate::state::{BACKUP, CONSISTENCY, HIDDEN, REQUEST, SCHEDULED, ServerStatus, own_labels};
+use crate::times::{parse_rfc3339, rfc3339};
 use axum::http::StatusCode;
-use cowblk::{Server, Snapshot, SnapshotMarks};
+use cowblk::{Server, Snapshot, SnapshotMarks, Store};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,6 +24,8 @@ use tokio::task::JoinHandle;
 const FROZEN_TIME_MAX: Duration = Duration::from_secs(10);
 /// How often thawing is tried.
 const THAW_TRIES: u32 = 5;
+/// Backups of one server that requests may ask for.
+const MANUAL_BACKUPS_MAX: u32 = 10;
 
 /// What a snapshot is asked to be.
 pub(crate) struct Wanted {
@@ -41,6 +44,32 @@ pub(crate) fn wanted(view: NewSnapshotView, mark: Option<&RequestMark>) -> Resul
     let expires_at = view.expires_at.as_deref().map(parse_time).transpose()?;
     let marks = SnapshotMarks { protected: view.protected, expires_at, labels };
     Ok(Wanted { name: view.name, description: view.description.unwrap_or_default(), marks })
+}
+
+/// What a backup begins as.
+pub(crate) fn wanted_for_backup(kind: BackupType, description: String, mark: Option<&RequestMark>) -> Wanted {
+    let labels = [(HIDDEN, "backup"), (BACKUP, kind.word())];
+    let mark = mark.map(|RequestMark(mark)| (REQUEST, mark.as_str()));
+    let labels = labels.into_iter().chain(mark);
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let marks = SnapshotMarks { labels, ..SnapshotMarks::default() };
+    Wanted { name: format!("cowblk-backup-{}", unique()), description, marks }
+}
+
+/// A name that nothing else has: a random one, in hexadecimal.
+fn unique() -> String {
+    let mut number = [0; 32];
+    // Where there are no random numbers, the store refuses the snapshot, too.
+    let _ = getrandom::fill(&mut number);
+    blake3::Hash::from(number).to_hex().as_str().chars().take(32).collect()
+}
+
+/// What a schedule makes at a time.
+pub(crate) fn wanted_by_schedule(at: u64) -> Wanted {
+    let name = rfc3339(at).replace(['-', ':', 'Z'], "").replace('T', "-");
+    let marks =
+        SnapshotMarks { labels: [(SCHEDULED.to_owned(), "1".to_owned())].into(), ..SnapshotMarks::default() };
+    Wanted { name: format!("auto-{name}"), description: "by schedule".into(), marks }
 }
 
 pub(crate) fn parse_time(text: &str) -> Result<u64, Refusal> {
@@ -65,7 +94,7 @@ pub(crate) async fn create(app: &Shared, id: u64, wanted: Wanted) -> Result<Crea
     let (shared, snapshot_owner) = (app.clone(), owner.clone());
     let made = app.engine.run(move |store| {
         let server = server_of(store, id)?;
-        take(&shared, &server, wanted, is_frozen.as_deref()).map(|(snapshot, message)| {
+        take(&shared, (store, &server), wanted, is_frozen.as_deref()).map(|(snapshot, message)| {
             (snapshot.id().0, CreatedView::of(&snapshot, &snapshot_owner, &message))
         })
     });
@@ -82,22 +111,15 @@ pub(crate) async fn create(app: &Shared, id: u64, wanted: Wanted) -> Result<Crea
 
 fn take(
     app: &Shared,
-    server: &Server,
+    (store, server): (&Store, &Server),
     wanted: Wanted,
     is_frozen: Option<&AtomicBool>,
 ) -> Result<(Snapshot, String), Refusal> {
     let Wanted { name, description, mut marks } = wanted;
-    let is_own = marks.labels.contains_key(HIDDEN);
-    if server.marks().max_snapshots.is_none() && !is_own {
-        let (count, limit) =
-            (server.snapshots().iter().filter(|one| is_shown(one)).count(), app.rules.snapshot_limit);
-        if count >= usize::try_from(limit).unwrap_or(usize::MAX) {
-            let detail = format!(
-                "server {:?} has {count} snapshots, and may have {limit}; delete one first",
-                server.name()
-            );
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, "limit_reached", detail));
-        }
+    match marks.labels.get(BACKUP).map(String::as_str) {
+        None => refuse_more(app, server)?,
+        Some("manual") => refuse_more_backups(app, store, server)?,
+        Some(_) => {}
     }
     let holds = || is_frozen.is_some_and(|flag| flag.load(Ordering::SeqCst));
     let begins_frozen = holds();
@@ -126,6 +148,28 @@ fn take(
         "Snapshot created; the guest was thawed before it was, so it is what a power cut would have left."
             .into(),
     ))
+}
+
+/// Refuses one more snapshot where the server has as many as it may have.
+fn refuse_more(app: &Shared, server: &Server) -> Result<(), Refusal> {
+    let own = app.details.of(server.id().0).snapshot_limit.or(server.marks().max_snapshots);
+    let limit = own.unwrap_or(app.rules.snapshot_limit);
+    let count = server.snapshots().iter().filter(|one| is_shown(one)).count();
+    refuse_count(server, count, limit, "snapshots")
+}
+
+fn refuse_more_backups(app: &Shared, store: &Store, server: &Server) -> Result<(), Refusal> {
+    let count = manual_count(store, &storage(app)?, server);
+    refuse_count(server, count, MANUAL_BACKUPS_MAX, "manual backups")
+}
+
+fn refuse_count(server: &Server, count: usize, limit: u32, what: &str) -> Result<(), Refusal> {
+    if count < usize::try_from(limit).unwrap_or(usize::MAX) {
+        return Ok(());
+    }
+    let detail =
+        format!("server {:?} has {count} {what}, and may have {limit}; delete one first", server.name());
+    Err(Refusal::new(StatusCode::BAD_REQUEST, "limit_reached", detail))
 }
 
 /// A guest that is frozen, and the watchdog that thaws it.

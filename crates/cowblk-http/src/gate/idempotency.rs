@@ -4,7 +4,7 @@
 //! whether it happened (`flows/recover.rs`).
 
 use super::extract;
-use crate::app::{Shared, snapshot_of};
+use crate::app::{Shared, backup_of, snapshot_of};
 use crate::refusal::Refusal;
 use crate::state::{Answer, Claim, Holder, Interrupted, Witness};
 use crate::times;
@@ -57,6 +57,7 @@ async fn run_once(
         path: path.clone(),
         witness: Witness::default(),
         at: times::now(),
+        name: name_in(&body),
     };
     let shared = app.clone();
     let claimed = app.engine.run(move |store| {
@@ -111,6 +112,12 @@ async fn settle(app: &Shared, mark: String, response: Response) -> Result<Respon
     Ok(Response::from_parts(parts, Body::from(bytes)))
 }
 
+/// The name that a body gives to what is to be made.
+fn name_in(body: &[u8]) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
+    value.get("name")?.as_str().map(str::to_owned)
+}
+
 fn replay(answer: &Answer) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
     let mut response = (status, Json(&answer.body)).into_response();
@@ -131,6 +138,10 @@ fn witness_of(app: &Shared, store: &Store, path: &str) -> Witness {
     let server = match (noun, id) {
         (Some("servers"), Some(id)) => store.server_by_id(ServerId(id)).ok(),
         (Some("snapshots"), Some(id)) => snapshot_of(store, id).ok().map(|(_, server)| server),
+        (Some("backups"), Some(id)) => {
+            let backup = app.backups.as_ref().and_then(|backups| backup_of(backups, id));
+            backup.and_then(|(_, server)| store.server_by_id(server).ok())
+        }
         _ => None,
     };
     server.map_or_else(Witness::default, |server| Witness {

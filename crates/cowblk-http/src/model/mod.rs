@@ -1,8 +1,10 @@
 //! Model: the JSON objects of the API, whose keys are a promise.
 
+mod backup;
 mod server;
 mod snapshot;
 
+pub(crate) use backup::{BackupType, BackupView, NewBackupView};
 pub(crate) use server::{
     DiskView, NewDiskView, NewServerView, RetentionView, ScheduleView, ServerChangeView, ServerView, SizeView,
 };

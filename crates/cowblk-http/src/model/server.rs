@@ -243,7 +243,7 @@ impl ServerView {
             location: details.location.clone(),
             os: details.os.clone(),
             disks,
-            snapshot_limit: marks.max_snapshots.unwrap_or(snapshot_limit),
+            snapshot_limit: details.snapshot_limit.or(marks.max_snapshots).unwrap_or(snapshot_limit),
             origin: server.origin().map(|id| id.0),
             labels: own_labels_of(marks.labels),
             retention: details.retention.clone(),

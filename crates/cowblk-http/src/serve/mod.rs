@@ -76,7 +76,9 @@ async fn run(
     for listener in listeners {
         tasks.spawn(listen::accept_all(listener, router.clone(), app.closing.subscribe()));
     }
-    let background = tokio::spawn(work::settle_all(app.clone()));
+    let mut background = tokio::task::JoinSet::new();
+    background.spawn(work::settle_all(app.clone()));
+    background.spawn(crate::schedule::run(app.clone()));
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
@@ -84,7 +86,7 @@ async fn run(
     let _ = app.closing.send(true); // nobody listening is fine
     let goodbye = tokio::time::timeout(GOODBYE_TIME, async { while tasks.join_next().await.is_some() {} });
     let is_late = goodbye.await.is_err();
-    background.abort();
+    background.abort_all();
     if let Some(nbd) = app.nbd.clone() {
         let stopped = tokio::task::spawn_blocking(move || nbd.stop()).await;
         stopped.map_err(io::Error::other)?;

@@ -20,6 +20,7 @@ pub(crate) struct Details {
     pub(crate) ip_address: Option<String>,
     pub(crate) location: Option<String>,
     pub(crate) os: Option<String>,
+    pub(crate) snapshot_limit: Option<u32>,
     pub(crate) hooks: HookSettings,
     pub(crate) retention: Option<RetentionView>,
     pub(crate) schedule: Option<ScheduleView>,

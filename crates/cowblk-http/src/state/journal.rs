@@ -51,6 +51,9 @@ pub(crate) struct Interrupted {
     pub(crate) path: String,
     pub(crate) witness: Witness,
     pub(crate) at: u64,
+    /// The name in the body, where that tells whether it happened.
+    #[serde(default)]
+    pub(crate) name: Option<String>,
 }
 
 /// What is known of a key.
@@ -282,7 +285,7 @@ mod tests {
 
     fn begun(key: &str, body: &str, at: u64) -> Interrupted {
         let (key, body_hash) = (key.to_owned(), body.to_owned());
-        Interrupted { key, body_hash, path: "/x/".into(), witness: Witness::default(), at }
+        Interrupted { key, body_hash, path: "/x/".into(), witness: Witness::default(), at, name: None }
     }
 
     fn answer() -> Answer {

@@ -16,6 +16,16 @@ pub(crate) const REQUEST: &str = "cowblk.request";
 pub(crate) const CONSISTENCY: &str = "cowblk.consistency";
 /// Label of a snapshot that is the daemon's own: what it is for.
 pub(crate) const HIDDEN: &str = "cowblk.hidden";
+/// Label of a snapshot that a schedule made.
+pub(crate) const SCHEDULED: &str = "cowblk.scheduled";
+/// Label of a backup, and of the hidden snapshot that it began as: who asked for it.
+pub(crate) const BACKUP: &str = "cowblk.backup";
+/// Label of a backup: the id of the hidden snapshot that it began as, which is its own.
+pub(crate) const BACKUP_ID: &str = "cowblk.backup_id";
+/// Label of a backup: its server.
+pub(crate) const SERVER_ID: &str = "cowblk.server_id";
+/// Label of a backup: what its server was called.
+pub(crate) const SERVER_NAME: &str = "cowblk.server_name";
 const PREFIX: &str = "cowblk.";
 
 /// What a server is doing.

@@ -25,8 +25,8 @@ pub(crate) use audit::{Audit, AuditLine};
 pub(crate) use details::{Details, DetailsBook};
 pub(crate) use journal::{Answer, Claim, Interrupted, Journal, Witness};
 pub(crate) use marks::{
-    CONSISTENCY, HIDDEN, REQUEST, STATUS, ServerStatus, UPDATED_AT, own_labels, own_labels_of, set_status,
-    status_of,
+    BACKUP, BACKUP_ID, CONSISTENCY, HIDDEN, REQUEST, SCHEDULED, SERVER_ID, SERVER_NAME, STATUS, ServerStatus,
+    UPDATED_AT, own_labels, own_labels_of, set_status, status_of,
 };
 pub(crate) use serving::Serving;
 pub use serving::serving_at;
