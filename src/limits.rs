@@ -21,6 +21,8 @@ pub(crate) const EPOCHS_PER_EVENT_MAX: u64 = 1 << 24;
 /// The largest of the numbers that only ever grow by a few (ids, generations, terms, batches): no store comes to it,
 /// and a forged one that begins there could overflow them.
 pub(crate) const COUNTER_MAX: u64 = 1 << 62;
+/// The largest id that a caller can ask for: exact in every language's numbers, and far from the end of the counter.
+pub(crate) const WANTED_ID_MAX: u64 = 1 << 40;
 
 /// Characters in the name of a server, disk or snapshot.
 pub(crate) const NAME_CHARS_MAX: usize = 64;

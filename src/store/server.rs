@@ -10,7 +10,9 @@ use super::state::State;
 use crate::catalog::{check_labels, check_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Event, NewVersion, ServerKind, ServerMarks};
-use crate::limits::{DISK_BYTES_MAX, DISKS_PER_SERVER_MAX, EPOCH_MAX, EPOCHS_PER_EVENT_MAX, SECTOR_BYTES};
+use crate::limits::{
+    DISK_BYTES_MAX, DISKS_PER_SERVER_MAX, EPOCH_MAX, EPOCHS_PER_EVENT_MAX, SECTOR_BYTES, WANTED_ID_MAX,
+};
 use crate::units::{DiskId, Epoch, ServerId, SnapshotId, VersionId, wide};
 use std::sync::Arc;
 
@@ -34,7 +36,22 @@ impl Store {
     /// `Invalid` for the name, `Exists` if it is taken.
     pub fn create_server(&self, name: &str) -> Result<Server> {
         check_name("server", name)?;
-        self.create_server_of(name, ServerKind::User)
+        self.create_server_of(name, ServerKind::User, None)
+    }
+
+    /// Makes a server without disks that has the id `id`, for those whose clients know servers by the ids of another
+    /// system. Ids only ever grow: it must be larger than all that the store gave out so far, and what is made
+    /// afterwards has larger ones.
+    ///
+    /// # Errors
+    /// `Invalid` for the name, or an id that is 0 or above 2^40; `Exists` if the name is taken, or if the id may have been given out.
+    pub fn create_server_with_id(&self, id: ServerId, name: &str) -> Result<Server> {
+        check_name("server", name)?;
+        if id.0 == 0 || id.0 > WANTED_ID_MAX {
+            let message = format!("a server cannot have the id {id}; choose one from 1 to {WANTED_ID_MAX}");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        self.create_server_of(name, ServerKind::User, Some(id))
     }
 
     /// Makes a server without disks that [`servers`](Store::servers) does not show: what is received goes there,
@@ -44,13 +61,19 @@ impl Store {
     /// Those of [`create_server`](Store::create_server).
     pub fn create_staging_server(&self, name: &str) -> Result<Server> {
         check_name("server", name)?;
-        self.create_server_of(name, ServerKind::Staging)
+        self.create_server_of(name, ServerKind::Staging, None)
     }
 
-    fn create_server_of(&self, name: &str, kind: ServerKind) -> Result<Server> {
+    fn create_server_of(&self, name: &str, kind: ServerKind, wanted: Option<ServerId>) -> Result<Server> {
         let event = self.shared.execute((Purpose::Catalog, 1), |state| {
             refuse_taken_server(state, name)?;
-            let id = ServerId(state.catalog.next_id);
+            let next = ServerId(state.catalog.next_id);
+            let id = wanted.unwrap_or(next);
+            if id < next {
+                return Err(exists(format!(
+                    "the id {id} may have been given out; the next free one is {next}"
+                )));
+            }
             Ok(Event::CreateServer { id, name: name.into(), created_at: self.shared.now(), kind })
         })?;
         match event {
@@ -233,6 +256,11 @@ impl Server {
     /// Its name; empty once it was deleted.
     pub fn name(&self) -> String {
         self.shared.state.read().server(self.id).map_or_else(|_| String::new(), |record| record.name.clone())
+    }
+
+    /// What it is for; `User` once it was deleted.
+    pub fn kind(&self) -> ServerKind {
+        self.shared.state.read().server(self.id).map_or(ServerKind::User, |record| record.kind)
     }
 
     /// When it was made, in UTC seconds since 1970.

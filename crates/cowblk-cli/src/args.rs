@@ -6,7 +6,8 @@ use std::str::FromStr;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    check, dedup, demo, diff, disk, dump, init, nbd, receive, repair, scrub, send, server, sizes, snapshot,
+    check, dedup, demo, diff, disk, dump, init, nbd, receive, repair, scrub, send, serve, server, sizes,
+    snapshot, token,
 };
 
 const AFTER_HELP: &str = "\
@@ -29,6 +30,9 @@ Exit codes:
   6  full: the store, or the file system below the target, has no room left
   7  corrupt: bytes that fail their checksum, or a store that is cut short
   8  unsupported: a newer format, or something the medium cannot do
+  9  limit: the server has as many snapshots, disks or bytes as it may have
+  10 protected: a snapshot that cannot be deleted until its protection is taken back
+  11 unauthorized: a daemon does not know the token, or it lacks the scope
 
 Errors go to standard error as `error: <sentence>`, with --json as {\"error\": {\"kind\": ..., \"message\": ...}}.";
 
@@ -44,6 +48,18 @@ pub(crate) struct Cli {
     #[arg(long, global = true, env = "COWBLK_SIZE_LIMIT", hide_env_values = true)]
     #[arg(value_name = "SIZE", value_parser = sizes::parse_nonzero)]
     pub(crate) size_limit: Option<u64>,
+
+    /// Ask the daemon (`cowblk serve`) at this address instead of opening the store: http://HOST:PORT, https://HOST:PORT or unix:PATH
+    #[arg(long, global = true, env = "COWBLK_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) url: Option<String>,
+
+    /// The token to ask it with; better as the variable, which no list of processes shows
+    #[arg(long, global = true, env = "COWBLK_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub(crate) token: Option<String>,
+
+    /// Who may have signed its certificate (PEM) [default: whom the system trusts]
+    #[arg(long, global = true, env = "COWBLK_CA", hide_env_values = true, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
 
     /// Print JSON instead of tables and sentences
     #[arg(long, global = true)]
@@ -76,6 +92,13 @@ pub(crate) enum Command {
     Diff(diff::Arguments),
     /// Serve disks and snapshots over NBD: to QEMU, kernels and backup tools
     Nbd(nbd::Arguments),
+    /// Serve the REST API and the web page, and NBD if wanted, until told to stop
+    Serve(serve::Arguments),
+    /// Tokens: who may use the REST API
+    Token {
+        #[command(subcommand)]
+        command: token::Command,
+    },
     /// Write a snapshot, or what changed since another one, as a stream to standard output
     Send(send::Arguments),
     /// Make a snapshot of a stream on standard input

@@ -16,11 +16,11 @@ use crate::view::{DiskView, Owner, ServerView};
 A clone costs the same for disks of any size. It is independent: snapshot and clone can be deleted in any order.")]
 pub(crate) struct ServerCloneArguments {
     /// The server that the snapshot is of
-    server: String,
+    pub(crate) server: String,
     /// Name or id of the snapshot
-    snapshot: String,
+    pub(crate) snapshot: String,
     /// The new server's name
-    name: String,
+    pub(crate) name: String,
 }
 
 pub(crate) fn server(session: &Session, arguments: &ServerCloneArguments) -> Result<(), Failure> {

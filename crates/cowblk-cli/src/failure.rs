@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     Unsupported,
     Limit,
     Protected,
+    /// A daemon does not know the token, or it lacks the scope.
+    Unauthorized,
     Io,
     ReadOnly,
     Halted,
@@ -57,6 +59,7 @@ impl Kind {
             Kind::Unsupported => 8,
             Kind::Limit => 9,
             Kind::Protected => 10,
+            Kind::Unauthorized => 11,
         }
     }
 
@@ -73,6 +76,7 @@ impl Kind {
             Kind::Unsupported => "unsupported",
             Kind::Limit => "limit",
             Kind::Protected => "protected",
+            Kind::Unauthorized => "unauthorized",
             Kind::Io => "io",
             Kind::ReadOnly => "read_only",
             Kind::Halted => "halted",

@@ -25,9 +25,11 @@ mod nbd;
 mod output;
 mod prune;
 mod receive;
+mod remote;
 mod repair;
 mod scrub;
 mod send;
+mod serve;
 mod server;
 mod session;
 mod sizes;
@@ -36,6 +38,7 @@ mod sparsify;
 mod status;
 mod table;
 mod times;
+mod token;
 mod transfer;
 mod tree;
 mod trim;
@@ -64,6 +67,15 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, output: Output) -> Result<(), Failure> {
+    // A daemon is asked for what it can do; what needs no store, and the daemon itself, is done here.
+    let is_local = matches!(
+        cli.command,
+        Command::Serve(_) | Command::Token { .. } | Command::Demo(_) | Command::Completions { .. }
+    );
+    if let Some(url) = cli.url.filter(|_| !is_local) {
+        let address = remote::Address { url, token: cli.token, authorities: cli.ca };
+        return remote::run(&address, output, cli.command);
+    }
     let session = Session::new(cli.store, cli.size_limit, output);
     match cli.command {
         Command::Init(arguments) => init::run(&session, &arguments),
@@ -72,6 +84,8 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Snapshot { command } => snapshot::run(&session, command),
         Command::Diff(arguments) => diff::run(&session, &arguments),
         Command::Nbd(arguments) => nbd::run(&session, &arguments),
+        Command::Serve(arguments) => serve::run(&session, &arguments),
+        Command::Token { command } => token::run(&session, command),
         Command::Send(arguments) => send::run(&session, &arguments),
         Command::Receive(arguments) => receive::run(&session, &arguments),
         Command::Status => status::run(&session),

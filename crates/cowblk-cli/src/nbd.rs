@@ -167,18 +167,16 @@ fn settings(arguments: &Arguments) -> Result<Settings, Failure> {
 fn listeners(arguments: &Arguments) -> Result<(Vec<Listener>, Vec<String>), Failure> {
     let mut listeners = Vec::new();
     let mut names = Vec::new();
+    let is_secret = arguments.tls.is_some();
     for path in &arguments.unix {
-        listeners.push(Listener::Unix(listen_at(path)?));
-        let scheme = if arguments.tls.is_some() { "nbds+unix" } else { "nbd+unix" };
-        names.push(format!("{scheme}:///?socket={}", path.display()));
+        let (listener, name) = listener_at(path, is_secret)?;
+        listeners.push(listener);
+        names.push(name);
     }
     for address in &arguments.tcp {
-        let listener =
-            TcpListener::bind(address).map_err(|cause| failed(&format!("listen at {address}"), &cause))?;
-        let bound = listener.local_addr().map_err(|cause| failed("listen", &cause))?;
-        let scheme = if arguments.tls.is_some() { "nbds" } else { "nbd" };
-        names.push(format!("{scheme}://{bound}"));
-        listeners.push(Listener::Tcp(listener));
+        let (listener, name) = listener_on(*address, is_secret)?;
+        listeners.push(listener);
+        names.push(name);
     }
     for listener in inherited()? {
         names.push("a socket of systemd".into());
@@ -188,15 +186,36 @@ fn listeners(arguments: &Arguments) -> Result<(Vec<Listener>, Vec<String>), Fail
         return Err(Failure::new(Kind::Usage, "say where to listen: --unix PATH or --tcp ADDRESS:PORT"));
     }
     for listener in &listeners {
-        let is_local = listener.is_local().map_err(|cause| failed("listen", &cause))?;
-        if !is_local && arguments.tls.is_none() && !arguments.without_tls {
-            return Err(Failure::new(
-                Kind::Usage,
-                "a TCP port beyond this machine needs --tls FOLDER, or --without-tls if its network is trusted",
-            ));
-        }
+        refuse_open(listener, is_secret || arguments.without_tls, ("--tls FOLDER", "--without-tls"))?;
     }
     Ok((listeners, names))
+}
+
+/// A listening socket at a path, and its URI.
+pub(crate) fn listener_at(path: &Path, is_secret: bool) -> Result<(Listener, String), Failure> {
+    let scheme = if is_secret { "nbds+unix" } else { "nbd+unix" };
+    let name = format!("{scheme}:///?socket={}", path.display());
+    Ok((Listener::Unix(listen_at(path)?), name))
+}
+
+/// A listening socket at a port, and its URI.
+pub(crate) fn listener_on(address: SocketAddr, is_secret: bool) -> Result<(Listener, String), Failure> {
+    let listener =
+        TcpListener::bind(address).map_err(|cause| failed(&format!("listen at {address}"), &cause))?;
+    let bound = listener.local_addr().map_err(|cause| failed("listen", &cause))?;
+    let scheme = if is_secret { "nbds" } else { "nbd" };
+    Ok((Listener::Tcp(listener), format!("{scheme}://{bound}")))
+}
+
+/// Refuses a port beyond this machine, unless it `may` be. `options` would allow it.
+pub(crate) fn refuse_open(listener: &Listener, may: bool, options: (&str, &str)) -> Result<(), Failure> {
+    if may || listener.is_local().map_err(|cause| failed("listen", &cause))? {
+        return Ok(());
+    }
+    let (secret, open) = options;
+    let sentence =
+        format!("a TCP port beyond this machine needs {secret}, or {open} if its network is trusted");
+    Err(Failure::new(Kind::Usage, sentence))
 }
 
 /// Binds a socket, in place of one that a process left behind which is gone.

@@ -13,6 +13,9 @@ use crate::output::Output;
 /// How many existing names an error lists.
 const NAMES_LISTED_MAX: usize = 12;
 
+/// The store that is served if none is named.
+const STORE_SERVED: &str = "pool.cow";
+
 /// What the global options say.
 pub(crate) struct Session {
     store: Option<PathBuf>,
@@ -41,6 +44,11 @@ impl Session {
         })
     }
 
+    /// The store's path for a daemon and its tokens, which do without being told one.
+    pub(crate) fn path_for_serving(&self) -> PathBuf {
+        self.store.clone().unwrap_or_else(|| PathBuf::from(STORE_SERVED))
+    }
+
     /// Refuses the store's own file or device as the target of an export: it would be destroyed.
     pub(crate) fn refuse_as_target(&self, target: &Path) -> Result<(), Failure> {
         let store = self.path()?;
@@ -58,7 +66,8 @@ impl Session {
 
     /// Opens the store without the right to change it, and closes it after `act`.
     pub(crate) fn read<T>(&self, act: impl FnOnce(&Store) -> Result<T, Failure>) -> Result<T, Failure> {
-        run(Store::open_read_only(self.path()?, self.options())?, act)
+        let opened = Store::open_read_only(self.path()?, self.options());
+        run(opened.map_err(|error| self.explain(error))?, act)
     }
 
     /// Opens the store to change it, and closes it after `act`: what `act` did is durable on return.
@@ -72,7 +81,25 @@ impl Session {
         adapt: impl FnOnce(Options) -> Options,
         act: impl FnOnce(&Store) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        run(Store::open(self.path()?, adapt(self.options()))?, act)
+        let opened = Store::open(self.path()?, adapt(self.options()));
+        run(opened.map_err(|error| self.explain(error))?, act)
+    }
+
+    /// The failure to open the store, with what to do if a daemon holds it.
+    fn explain(&self, error: cowblk::Error) -> Failure {
+        let busy = error.kind() == ErrorKind::Busy;
+        let failure = Failure::from(error);
+        let addresses =
+            self.store.as_deref().map(|path| cowblk_http::serving_at(&cowblk_http::state_folder(path)));
+        match addresses.as_deref() {
+            Some([address, ..]) if busy => {
+                let sentence = format!(
+                    "{failure}; `cowblk serve` has it: ask that daemon instead, with --url {address} and --token"
+                );
+                Failure::new(Kind::Busy, sentence)
+            }
+            _ => failure,
+        }
     }
 }
 

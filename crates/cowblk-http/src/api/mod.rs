@@ -1,0 +1,65 @@
+//! API: what each request means. One file per noun; the OpenAPI document is made of the same functions.
+
+mod backups;
+mod events;
+mod health;
+mod openapi;
+mod page;
+mod servers;
+mod snapshots;
+mod space;
+
+use crate::app::Shared;
+use crate::gate;
+use crate::refusal::Refusal;
+use axum::Router;
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use std::sync::Arc;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// All addresses.
+pub(crate) fn router(app: &Shared) -> Router {
+    let (router, document) = OpenApiRouter::new()
+        .routes(routes!(snapshots::list, snapshots::create))
+        .routes(routes!(snapshots::show, snapshots::change, snapshots::delete))
+        .routes(routes!(snapshots::restore))
+        .routes(routes!(snapshots::clone_server))
+        .routes(routes!(snapshots::changes))
+        .routes(routes!(snapshots::would_free))
+        .routes(routes!(servers::list, servers::create))
+        .routes(routes!(servers::show, servers::change, servers::delete))
+        .routes(routes!(servers::start))
+        .routes(routes!(servers::stop))
+        .routes(routes!(servers::suspend))
+        .routes(routes!(servers::resume))
+        .routes(routes!(servers::undo))
+        .routes(routes!(servers::plan_prune, servers::prune))
+        .routes(routes!(servers::add_disk))
+        .routes(routes!(servers::grow_disk, servers::delete_disk))
+        .routes(routes!(backups::list, backups::create))
+        .routes(routes!(backups::show, backups::delete))
+        .routes(routes!(backups::restore))
+        .routes(routes!(space::space))
+        .routes(routes!(space::collector))
+        .routes(routes!(events::events))
+        .split_for_parts();
+    let document = Arc::new(openapi::finish(document));
+    let pages = page::router(&document);
+    router
+        .merge(pages)
+        .route("/healthz", get(health::healthz))
+        .route("/metrics", get(health::metrics))
+        .fallback(async || Refusal::not_found("there is nothing at this address; /docs lists what there is"))
+        .method_not_allowed_fallback(async || {
+            Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this address does not take that method",
+            )
+        })
+        .layer(from_fn_with_state(app.clone(), gate::enter))
+        .with_state(app.clone())
+}
