@@ -26,6 +26,8 @@ enum Broken {
     LimitRunsAhead,
     /// The collector drops a reference that a child still holds.
     DropsWhatAChildHolds,
+    /// A deleted version that stays keeps what it inherited from another deleted one, and no child holds.
+    TrimKeepsWhatItInherited,
     /// The collector drops references that belong to an ancestor of the victim.
     DropsWhatAnAncestorOwns,
     /// An overwrite drops the old reference, owned or not.
@@ -270,6 +272,8 @@ impl Model {
                 if mode == Mode::Trim && self.broken != Broken::TrimLeavesTheReference {
                     self.versions.get_mut(&victim).unwrap().map[at] = None;
                 }
+            } else if !held && mode == Mode::Trim && birth > self.epoch(self.nearest_shown(victim)) {
+                self.let_go_of_inherited(victim, at);
             }
         }
         self.cursor += 1;
@@ -277,6 +281,26 @@ impl Model {
             self.finish(victim, mode, &children);
         }
         Ok(true)
+    }
+
+    /// A version that stays holds what only deleted ones above it own, and no child does.
+    fn let_go_of_inherited(&mut self, victim: Key, at: usize) {
+        if self.broken == Broken::TrimKeepsWhatItInherited {
+            return;
+        }
+        self.versions.get_mut(&victim).unwrap().map[at] = None;
+        if let Some(parent) = self.versions[&victim].parent {
+            self.versions.get_mut(&parent).unwrap().trimmed = false;
+        }
+    }
+
+    /// The nearest ancestor that somebody may read.
+    fn nearest_shown(&self, version: Key) -> Option<Key> {
+        let mut above = self.versions[&version].parent;
+        while let Some(key) = above.filter(|key| !self.content.contains_key(key)) {
+            above = self.versions[&key].parent;
+        }
+        above
     }
 
     fn finish(&mut self, victim: Key, mode: Mode, children: &[Key]) {
@@ -295,7 +319,12 @@ impl Model {
         self.queue.retain(|key| *key != victim);
     }
 
+    /// Collects until nothing is left to do. Whoever let go of something since a trim left it to this.
     fn collect(&mut self) -> Checked {
+        while self.collect_step()? {}
+        for key in self.queue.clone() {
+            self.versions.get_mut(&key).unwrap().trimmed = false;
+        }
         while self.collect_step()? {}
         Ok(())
     }
@@ -322,10 +351,15 @@ impl Model {
         for (_, (block, _)) in held {
             *recount.entry(block).or_insert(0) += 1;
         }
-        if recount == self.refcount {
-            return Ok(());
+        if recount != self.refcount {
+            return Err(format!("a recount gives {recount:?}, the table says {:?}", self.refcount));
         }
-        Err(format!("a recount gives {recount:?}, the table says {:?}", self.refcount))
+        let shown: BTreeSet<u64> =
+            self.content.keys().flat_map(|key| self.versions[key].map).flatten().map(|r| r.0).collect();
+        match self.refcount.keys().find(|block| !shown.contains(block)) {
+            Some(block) => Err(format!("nobody can read block {block}, and it is not free")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -422,6 +456,7 @@ each_rule_is_needed! {
     a_birth_kept_across_a_restore_is_noticed: RestoreKeepsBirth,
     a_restore_that_forgets_the_old_content_is_noticed: RestoreForgetsOldContent,
     a_trim_that_leaves_the_reference_is_noticed: TrimLeavesTheReference,
+    a_trim_that_keeps_what_it_inherited_is_noticed: TrimKeepsWhatItInherited,
     a_child_of_a_removed_parent_is_noticed: ChildKeepsRemovedParent,
     a_merge_with_several_children_is_noticed: MergesWithSeveralChildren,
     sharing_without_counting_is_noticed: SharingCountsNothing,
