@@ -253,7 +253,7 @@ impl Lead<'_> {
         let offset = HEADER_BYTES + position % journal.geometry.journal_bytes();
         journal
             .device
-            .write_at(&bytes, offset)
+            .write_before_sync(&bytes, offset)
             .map_err(|cause| Error::io(format!("write journal batch {}", taken.sequence), cause))?;
         if inline {
             for (run, blocks) in exposed {

@@ -18,6 +18,7 @@
 //!     recovery, which takes batches of earlier terms, could meet two with one number, and take the wrong one.
 
 mod block_writer;
+mod buffers;
 mod checkpoint;
 mod journal;
 mod recovery;

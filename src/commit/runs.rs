@@ -3,6 +3,7 @@
 //! Floor 4. A disk fills a run of consecutive blocks in memory; it goes to the medium in one write.
 //! Until it is there, readers find the blocks here.
 
+use super::buffers::{Buffer, Buffers};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::Geometry;
@@ -17,7 +18,9 @@ pub(crate) struct Run {
     capacity: u64,
     block_size: u32,
     /// As many whole blocks as were written.
-    bytes: RwLock<Vec<u8>>,
+    bytes: RwLock<Buffer>,
+    /// How many that are.
+    filled: AtomicU64,
     /// This many blocks are named by a record, which the batch being collected, or an earlier one, holds.
     recorded: AtomicU64,
     /// This many blocks were handed to the device at their places.
@@ -33,13 +36,12 @@ pub(crate) struct Run {
 
 impl Run {
     /// An empty run over reserved blocks.
-    pub(crate) fn new(run: BlockRun, block_size: u32, mut buffer: Vec<u8>) -> Self {
-        buffer.clear();
-        buffer.reserve_exact(index(run.count * u64::from(block_size)));
+    pub(crate) fn new(run: BlockRun, block_size: u32, buffer: Buffer) -> Self {
         Self {
             first: run.first,
             capacity: run.count,
             block_size,
+            filled: AtomicU64::new(wide(buffer.len()) / u64::from(block_size)),
             bytes: RwLock::new(buffer),
             recorded: AtomicU64::new(0),
             homed: AtomicU64::new(0),
@@ -50,8 +52,8 @@ impl Run {
     }
 
     /// A run that recovery found inside the journal.
-    pub(crate) fn recovered(run: BlockRun, block_size: u32, bytes: Vec<u8>) -> Self {
-        let run = Self { bytes: RwLock::new(bytes), ..Self::new(run, block_size, Vec::new()) };
+    pub(crate) fn recovered(run: BlockRun, block_size: u32, buffer: Buffer) -> Self {
+        let run = Self::new(run, block_size, buffer);
         run.journaled.store(run.capacity, Ordering::Relaxed);
         run.closed.store(true, Ordering::Relaxed);
         run
@@ -64,7 +66,12 @@ impl Run {
 
     /// How many blocks were written to the run.
     pub(crate) fn filled(&self) -> u64 {
-        wide(self.bytes.read().len()) / u64::from(self.block_size)
+        self.filled.load(Ordering::Acquire)
+    }
+
+    /// Bytes of memory that it takes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.bytes.read().capacity()
     }
 
     /// How many blocks it can take.
@@ -76,7 +83,9 @@ impl Run {
     pub(crate) fn append(&self, blocks: &[u8]) {
         let mut bytes = self.bytes.write();
         bytes.extend_from_slice(blocks);
-        assert!(wide(bytes.len()) <= self.capacity * u64::from(self.block_size), "a run is not overfilled");
+        let filled = wide(bytes.len()) / u64::from(self.block_size);
+        assert!(filled <= self.capacity, "a run is not overfilled");
+        self.filled.store(filled, Ordering::Release);
     }
 
     /// Nothing will be added any more.
@@ -94,20 +103,30 @@ impl Run {
         count
     }
 
-    /// Hands what is new to the device.
+    /// Hands what is new to the device. Whoever fills the run meanwhile does not wait for that.
     fn write_home(&self, device: &dyn Device, geometry: &Geometry) -> Result<()> {
         let _alone = self.homing.lock();
-        let bytes = self.bytes.read();
         let from = self.homed.load(Ordering::Acquire);
-        let fresh = bytes.get(index(from * u64::from(self.block_size))..).unwrap_or_default();
-        if fresh.is_empty() {
+        let skip = index(from * u64::from(self.block_size));
+        let at = self.first.plus(from);
+        let write = |fresh: &[u8]| {
+            device.write_at(fresh, geometry.offset_bytes(at)).map_err(|cause| {
+                Error::io(format!("write {} bytes of data at block {at}", fresh.len()), cause)
+            })
+        };
+        let bytes = self.bytes.read();
+        let end = bytes.len();
+        if end <= skip {
             return Ok(());
         }
-        let at = self.first.plus(from);
-        device.write_at(fresh, geometry.offset_bytes(at)).map_err(|cause| {
-            Error::io(format!("write {} bytes of data at block {at}", fresh.len()), cause)
-        })?;
-        let filled = wide(bytes.len()) / u64::from(self.block_size);
+        if self.closed.load(Ordering::Acquire) {
+            write(&bytes[skip..])?;
+        } else {
+            let fresh = bytes.copy_from(skip);
+            drop(bytes);
+            write(&fresh)?;
+        }
+        let filled = wide(end) / u64::from(self.block_size);
         self.homed.fetch_max(filled, Ordering::AcqRel);
         self.journaled.fetch_max(filled, Ordering::AcqRel);
         Ok(())
@@ -139,11 +158,8 @@ impl Run {
 #[derive(Default)]
 pub(crate) struct RunTable {
     runs: RwLock<BTreeMap<u64, Arc<Run>>>,
-    spare: Mutex<Vec<Vec<u8>>>,
+    buffers: Arc<Buffers>,
 }
-
-/// Buffers that wait for their next run.
-const SPARE_BUFFERS_MAX: usize = 8;
 
 impl RunTable {
     /// Takes a run in.
@@ -151,9 +167,9 @@ impl RunTable {
         self.runs.write().insert(run.first.0, run);
     }
 
-    /// A buffer for a new run, used before if possible: memory that was touched is faster.
-    pub(crate) fn buffer(&self) -> Vec<u8> {
-        self.spare.lock().pop().unwrap_or_default()
+    /// An empty buffer for a run of so many bytes.
+    pub(crate) fn buffer(&self, bytes: usize) -> Buffer {
+        self.buffers.take(bytes)
     }
 
     /// The run that holds `block`, if any does.
@@ -189,16 +205,6 @@ impl RunTable {
         }
     }
 
-    /// Keeps the buffer of a run that is at home for a later one, if nobody reads it any more.
-    pub(crate) fn recycle(&self, run: Arc<Run>) {
-        let mut spare = self.spare.lock();
-        if spare.len() < SPARE_BUFFERS_MAX
-            && let Ok(run) = Arc::try_unwrap(run)
-        {
-            spare.push(run.bytes.into_inner());
-        }
-    }
-
     /// Hands the blocks of all runs to the device.
     pub(crate) fn home_all(&self, device: &dyn Device, geometry: &Geometry) -> Result<()> {
         self.all().iter().try_for_each(|run| self.home(run, device, geometry))
@@ -220,7 +226,11 @@ mod tests {
     use std::time::Duration;
 
     fn run(first: u64, capacity: u64) -> Arc<Run> {
-        Arc::new(Run::new(BlockRun { first: BlockNo(first), count: capacity }, 4096, Vec::new()))
+        Arc::new(Run::new(
+            BlockRun { first: BlockNo(first), count: capacity },
+            4096,
+            RunTable::default().buffer(1 << 20),
+        ))
     }
 
     #[test]

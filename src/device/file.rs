@@ -20,6 +20,8 @@ use nix::libc;
 use parking_lot::Mutex;
 
 use super::Device;
+use super::direct::{DIRECT_BYTES_MIN, Direct};
+use super::windows::{MAPPED_BYTES_MAX, Windows};
 use crate::error::{Error, ErrorKind};
 
 /// How much of a block device is looked at to decide whether it holds data. File systems, partition tables and
@@ -65,6 +67,10 @@ pub struct FileDevice {
     len_bytes: AtomicU64,
     /// One growth at a time: two at once could undo each other where growing falls back to setting a length.
     growth: Mutex<()>,
+    /// Past the page cache, where the file system has such a way.
+    direct: Option<Direct>,
+    /// For short reads, if they were asked for.
+    windows: Option<Windows>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +137,37 @@ impl FileDevice {
         }
         let len_bytes = (&file).seek(SeekFrom::End(0)).map_err(|cause| attempt.failed(cause))?;
         let len_bytes = AtomicU64::new(len_bytes);
-        Ok(FileDevice { file, medium, access: attempt.access, len_bytes, growth: Mutex::new(()) })
+        let is_writable = attempt.access == Access::ReadWrite;
+        let direct = if is_writable { Direct::open(attempt.path, &file) } else { None };
+        Ok(FileDevice {
+            file,
+            medium,
+            access: attempt.access,
+            len_bytes,
+            growth: Mutex::new(()),
+            direct,
+            windows: None,
+        })
+    }
+
+    /// The same device with all writes going through the page cache. By default those of 64 KiB and more, and those that a
+    /// sync follows, go past it where the file system permits.
+    #[must_use]
+    pub fn buffered(self) -> FileDevice {
+        FileDevice { direct: None, ..self }
+    }
+
+    /// The same device with short reads copied out of memory maps of the file, which takes half the time.
+    ///
+    /// A read error of the medium, or another program that truncates the file in spite of the lock, then ends the process with
+    /// SIGBUS instead of coming back as an `Err`.
+    #[must_use]
+    pub fn mapped(self) -> FileDevice {
+        FileDevice { windows: Some(Windows::default()), ..self }
+    }
+
+    fn write_past_the_cache(&self, buf: &[u8], offset: u64) -> io::Result<bool> {
+        self.direct.as_ref().map_or(Ok(false), |direct| direct.write(buf, offset))
     }
 
     /// The open file, for a neighbour that maps it.
@@ -200,6 +236,11 @@ impl FileDevice {
 impl Device for FileDevice {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.end_inside(offset, buf.len() as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
+        if let Some(windows) = self.windows.as_ref().filter(|_| buf.len() <= MAPPED_BYTES_MAX)
+            && windows.read(&self.file, buf, offset).is_ok()
+        {
+            return Ok(()); // where there is no room for a map, the other way remains
+        }
         // Carries on after an interruption and after a short transfer, as does its sister below.
         self.file.read_exact_at(buf, offset)
     }
@@ -207,6 +248,18 @@ impl Device for FileDevice {
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.check_writable()?;
         self.end_inside(offset, buf.len() as u64).ok_or_else(super::beyond_the_end)?;
+        if buf.len() >= DIRECT_BYTES_MIN && self.write_past_the_cache(buf, offset)? {
+            return Ok(());
+        }
+        self.file.write_all_at(buf, offset)
+    }
+
+    fn write_before_sync(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.check_writable()?;
+        self.end_inside(offset, buf.len() as u64).ok_or_else(super::beyond_the_end)?;
+        if self.write_past_the_cache(buf, offset)? {
+            return Ok(());
+        }
         self.file.write_all_at(buf, offset)
     }
 

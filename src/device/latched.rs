@@ -51,6 +51,11 @@ impl Device for Latched {
         self.noted(self.device.write_at(buf, offset))
     }
 
+    fn write_before_sync(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.check()?;
+        self.noted(self.device.write_before_sync(buf, offset))
+    }
+
     fn sync(&self) -> io::Result<()> {
         let _alone = self.syncing.lock();
         self.check()?;

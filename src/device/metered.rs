@@ -45,6 +45,12 @@ impl Device for Metered {
         self.device.write_at(buf, offset)
     }
 
+    fn write_before_sync(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.meter.writes.fetch_add(1, Ordering::Relaxed);
+        self.meter.bytes_written.fetch_add(wide(buf.len()), Ordering::Relaxed);
+        self.device.write_before_sync(buf, offset)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.meter.syncs.fetch_add(1, Ordering::Relaxed);
         self.device.sync()

@@ -14,6 +14,8 @@
 
 use std::io;
 
+mod aligned;
+mod direct;
 mod file;
 mod latched;
 mod mapped;
@@ -21,7 +23,9 @@ mod memory;
 mod metered;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+mod windows;
 
+pub(crate) use aligned::Aligned;
 pub use file::{Access, FileDevice};
 pub(crate) use latched::Latched;
 pub use mapped::MappedDevice;
@@ -44,6 +48,15 @@ pub trait Device: Send + Sync + 'static {
     /// `InvalidInput` past the current length, with nothing written. Whatever the medium reports; how much of
     /// `buf` arrived is then unknown.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Writes as [`write_at`](Device::write_at) does, where a [`sync`](Device::sync) comes next: a medium may have a way that
+    /// makes both together cheaper. Nothing is durable before the sync.
+    ///
+    /// # Errors
+    /// Those of [`write_at`](Device::write_at).
+    fn write_before_sync(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.write_at(buf, offset)
+    }
 
     /// Makes every write, growth and discard that returned before this call durable (`fdatasync`).
     ///

@@ -12,6 +12,7 @@ use super::state::State;
 use super::statistics::Counters;
 use super::templates::Templates;
 use super::watermarks::Watermarks;
+use super::write_behind::WriteBehind;
 use crate::catalog::SizeOf;
 use crate::commit::{Checkpointer, Flushed, Journal, RunTable, halted};
 use crate::device::{Device, Meter};
@@ -73,6 +74,7 @@ pub(crate) struct Engine {
     pub(super) is_halted: AtomicBool,
     pub(super) is_closed: AtomicBool,
     pub(super) signal: Signal,
+    pub(super) write_behind: WriteBehind,
     pub(super) room: Room,
     pub(super) watermarks: Watermarks,
     pub(super) notices: NoticeBoard,
@@ -137,11 +139,9 @@ impl Engine {
         }
     }
 
-    /// Writes out records that wait, if there are many.
-    pub(super) fn spill_if_many(&self, waiting_bytes: usize) -> Result<()> {
-        if waiting_bytes >= self.journal.soft_batch_bytes()
-            && self.journal.spill(&self.runs).map_err(|error| self.halt(error))? == Flushed::NoRoom
-        {
+    /// Writes out the records that wait, without making them durable.
+    pub(super) fn spill(&self) -> Result<()> {
+        if self.journal.spill(&self.runs).map_err(|error| self.halt(error))? == Flushed::NoRoom {
             self.checkpoint()?;
         }
         Ok(())

@@ -49,6 +49,7 @@ mod templates;
 mod verbs;
 mod watermarks;
 mod write;
+mod write_behind;
 
 pub(crate) use blocks::Purpose;
 pub use changes::{Change, ChangeKind, Changes, Point};

@@ -14,6 +14,7 @@ use super::state::State;
 use super::statistics::{Counters, Stats, Status};
 use super::templates::Templates;
 use super::watermarks::Watermarks;
+use super::write_behind::{WriteBehind, Writer};
 use crate::catalog::{Catalog, PageStore};
 use crate::commit::{
     Checkpointer, Journal, Recovered, RunTable, check_length, read_catalog, read_checkpoint, read_superblock,
@@ -65,7 +66,7 @@ pub struct Store {
 /// What all handles of a store share.
 pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
-    maintainer: Mutex<Option<Maintainer>>,
+    threads: Mutex<Option<(Maintainer, Writer)>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -93,7 +94,7 @@ impl Store {
             |error: Error| error.while_doing(format_args!("cannot make a store at {}", path.display()));
         geometry_of(&options).map_err(said)?;
         let device = FileDevice::create(path, options.overwrite)?;
-        Self::create_on(Arc::new(device), options).map_err(said)
+        Self::create_on(Arc::new(as_asked(device, &options)), options).map_err(said)
     }
 
     /// Opens a store for reading and writing. Nobody else can have it open meanwhile.
@@ -108,7 +109,7 @@ impl Store {
 
     fn open_file(path: &Path, device: FileDevice, options: Options) -> Result<Self> {
         let said = |error: Error| error.while_doing(format_args!("cannot open {}", path.display()));
-        Self::open_on(Arc::new(device), options).map_err(said)
+        Self::open_on(Arc::new(as_asked(device, &options)), options).map_err(said)
     }
 
     /// Opens a store, or makes it where there is none, or an empty file.
@@ -215,13 +216,11 @@ impl Store {
 
     fn start(engine: Engine) -> Result<Self> {
         let engine = Arc::new(engine);
-        let maintainer = if engine.options.background && !engine.is_read_only {
-            let started = Maintainer::start(&engine);
-            Some(started.map_err(|cause| Error::io("start the store's thread", cause))?)
-        } else {
-            None
-        };
-        Ok(Self { shared: Arc::new(Shared { engine, maintainer: Mutex::new(maintainer) }) })
+        let shared = Shared { engine, threads: Mutex::default() };
+        if shared.engine.options.background && !shared.engine.is_read_only {
+            shared.start_threads().map_err(|cause| Error::io("start the store's threads", cause))?;
+        }
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Makes everything written so far durable, on all disks.
@@ -295,9 +294,16 @@ impl Store {
 }
 
 impl Shared {
+    fn start_threads(&self) -> std::io::Result<()> {
+        let maintainer = Maintainer::start(&self.engine)?;
+        *self.threads.lock() = Some((maintainer, Writer::start(&self.engine)?));
+        Ok(())
+    }
+
     fn shut_down(&self) -> Result<()> {
-        if let Some(mut maintainer) = self.maintainer.lock().take() {
+        if let Some((mut maintainer, mut writer)) = self.threads.lock().take() {
             maintainer.stop();
+            writer.stop();
         }
         let engine = &self.engine;
         if engine.is_read_only || engine.is_closed.load(Ordering::Acquire) {
@@ -348,6 +354,12 @@ fn zone_blocks_default(block_size: u32) -> u32 {
     let blocks = u32::try_from(ZONE_BYTES_DEFAULT / u64::from(block_size)).unwrap_or(u32::MAX);
     let span = block_size / 2 + 2;
     if blocks < span { blocks } else { blocks.div_ceil(span) * span }
+}
+
+/// The device, reading and writing the way the options say.
+fn as_asked(device: FileDevice, options: &Options) -> FileDevice {
+    let device = if options.direct_writes { device } else { device.buffered() };
+    if options.mapped_reads { device.mapped() } else { device }
 }
 
 /// Makes room for a new store, and writes its journal full of zeros: writes into space that was never
@@ -512,6 +524,7 @@ impl Parts {
             is_halted: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             signal: Signal::default(),
+            write_behind: WriteBehind::default(),
             room: Room::default(),
             watermarks,
             notices: NoticeBoard::default(),

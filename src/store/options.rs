@@ -22,6 +22,8 @@ pub struct Options {
     pub(crate) dedup_memory_bytes: u64,
     pub(crate) background: bool,
     pub(crate) collect_rate: Option<u64>,
+    pub(crate) direct_writes: bool,
+    pub(crate) mapped_reads: bool,
     pub(crate) punch_holes: bool,
     pub(crate) cut_blocks_min: u64,
     pub(crate) overwrite: bool,
@@ -43,6 +45,8 @@ impl Default for Options {
             dedup_memory_bytes: 0,
             background: true,
             collect_rate: None,
+            direct_writes: true,
+            mapped_reads: false,
             punch_holes: false,
             cut_blocks_min: CUT_BLOCKS_MIN,
             overwrite: false,
@@ -119,6 +123,22 @@ impl Options {
     #[must_use]
     pub fn collect_rate(self, blocks_per_second: Option<u64>) -> Self {
         Self { collect_rate: blocks_per_second, ..self }
+    }
+
+    /// Whether large writes, and those that a flush waits for, go past the host's page cache (`O_DIRECT`), where the file system
+    /// permits. On by default: guests have caches of their own, and a sync then finds little left to write. Without it what
+    /// was written stays in the host's memory for the next read. Reads go through the page cache either way.
+    #[must_use]
+    pub fn direct_writes(self, on: bool) -> Self {
+        Self { direct_writes: on, ..self }
+    }
+
+    /// Whether short reads are copied out of memory maps of the store's file, which takes half the time of a system call where the host's page
+    /// cache holds the block. Off by default, for what it costs: a read error of the medium, or another program that truncates the
+    /// file in spite of the lock, then ends the process with SIGBUS, instead of failing one read.
+    #[must_use]
+    pub fn mapped_reads(self, on: bool) -> Self {
+        Self { mapped_reads: on, ..self }
     }
 
     /// Whether the space of blocks that become free is given back to the file system (holes are punched into the store's file) or

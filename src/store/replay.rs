@@ -62,7 +62,9 @@ impl Engine {
             Record::Inline { run, at } => {
                 check_run(&self.geometry, self.allocator.lock().zones(), *run)?;
                 let bytes = batch.inline(*at, run.count).ok_or_else(|| impossible("inline blocks"))?;
-                self.runs.insert(Arc::new(Run::recovered(*run, self.block_size(), bytes.to_vec())));
+                let mut buffer = self.runs.buffer(bytes.len());
+                buffer.extend_from_slice(bytes);
+                self.runs.insert(Arc::new(Run::recovered(*run, self.block_size(), buffer)));
                 Ok(())
             }
         }

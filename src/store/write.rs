@@ -139,10 +139,7 @@ impl Engine {
             let attempt =
                 self.try_write(head, &blocks, (&contents, matched.as_mut()), (terms.purpose, &mut full))?;
             drop(matched);
-            for run in full {
-                self.runs.home(&run, &*self.device, &self.geometry).map_err(|error| self.halt(error))?;
-                self.runs.recycle(run);
-            }
+            full.into_iter().try_for_each(|run| self.send_home(run))?;
             match attempt {
                 Attempt::Written(waiting) => return self.spill_if_many(waiting),
                 Attempt::Stale | Attempt::NoBlocks => {}
@@ -344,7 +341,8 @@ impl Engine {
             return run.clone();
         }
         let blocks = reserved.pop().expect("enough blocks were reserved before anything was changed");
-        let run = Arc::new(Run::new(blocks, self.block_size(), self.runs.buffer()));
+        let buffer = self.runs.buffer(index(blocks.count) * self.geometry.block_bytes());
+        let run = Arc::new(Run::new(blocks, self.block_size(), buffer));
         self.runs.insert(run.clone());
         state.run = Some(run.clone());
         run

@@ -10,6 +10,8 @@
 #![allow(dead_code, reason = "the files are compiled again for a part of what they can do")]
 #![allow(unused_imports, reason = "front doors re-export what only the library uses")]
 
+#[path = "../../../src/commit/buffers.rs"]
+mod buffers;
 #[path = "../../../src/defect.rs"]
 mod defect;
 #[path = "../../../src/device/mod.rs"]

@@ -27,8 +27,8 @@ impl World {
         let geometry = Geometry::new(BLOCK as u32, 64, 16).expect("a small geometry");
         let first = geometry.block_at(Place { zone: 0, index: 0 });
         let run = BlockRun { first, count: capacity };
-        let run = Arc::new(Run::new(run, BLOCK as u32, Vec::new()));
         let table = RunTable::default();
+        let run = Arc::new(Run::new(run, BLOCK as u32, table.buffer(1 << 20)));
         table.insert(run.clone());
         let len = usize::try_from(geometry.length_bytes(1)).expect("a small medium");
         Arc::new(Self {
