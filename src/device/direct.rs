@@ -92,6 +92,8 @@ impl Direct {
 }
 
 #[cfg(test)]
+#[expect(clippy::print_stdout, reason = "says the seed, and what was skipped")]
+#[expect(clippy::disallowed_methods, reason = "a file that a device has open, too")]
 mod tests {
     use super::super::sim::Random;
     use super::super::{Access, Device, FileDevice};
@@ -146,8 +148,11 @@ mod tests {
         assert!(direct.write(&bytes, 4096).unwrap());
         assert!(!direct.write(&bytes[1..], 4096).unwrap(), "not whole");
         assert!(!direct.write(&bytes, 512).unwrap(), "begins in the midst of a page");
-        assert!(direct.write(&[7; 3 << 20], 0).unwrap(), "longer than what is made to lie right at a time");
-        assert_eq!(std::fs::read(&path).unwrap()[..3 << 20], [7; 3 << 20]);
+        assert!(
+            direct.write(&vec![7; 3 << 20], 0).unwrap(),
+            "longer than what is made to lie right at a time"
+        );
+        assert_eq!(std::fs::read(&path).unwrap()[..3 << 20], vec![7; 3 << 20]);
     }
 
     #[test]

@@ -162,7 +162,7 @@ fn run(weak: &Weak<Engine>) {
 #[cfg(test)]
 mod tests {
     use crate::device::Device;
-    use crate::device::sim::{Fault, Faults, SimDevice, When};
+    use crate::device::sim::{Fault, Faults, Random, SimDevice, When};
     use crate::{Disk, ErrorKind, Options, Store};
     use std::sync::Arc;
 
@@ -176,7 +176,9 @@ mod tests {
     }
 
     fn noise(seed: u8) -> Vec<u8> {
-        (0..RUN_BYTES).map(|at| (at >> 8) as u8 ^ at as u8 ^ seed).collect()
+        let mut bytes = vec![0; RUN_BYTES];
+        Random::new(seed.into()).fill(&mut bytes);
+        bytes
     }
 
     fn holds(device: &SimDevice, bytes: &[u8]) -> bool {
@@ -218,7 +220,7 @@ mod tests {
         let device = SimDevice::new(0, 1);
         let (store, disk) = store_on(&device);
         for round in 0..40 {
-            let place = u64::from(round) % 60 << 20;
+            let place = (u64::from(round) % 60) << 20;
             disk.write_at(&noise(round), place).unwrap();
             let mut found = vec![0; RUN_BYTES];
             disk.read_at(&mut found, place).unwrap();
