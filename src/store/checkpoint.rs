@@ -44,6 +44,7 @@ impl Engine {
 
     fn try_checkpoint(&self, checkpointer: &mut Checkpointer, is_last: bool) -> Result<()> {
         self.release_parked();
+        self.note_checkpoint();
         let lead = self.journal.lead()?;
         let Freeze { mut frozen, taken, settling, footprint } = {
             let _closed = self.barrier.write();

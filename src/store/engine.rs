@@ -5,7 +5,7 @@
 use super::full::Room;
 use super::head::Head;
 use super::holes::Refusals;
-use super::maintenance::Signal;
+use super::maintenance::{Last, Signal};
 use super::notices::NoticeBoard;
 use super::options::Options;
 use super::state::State;
@@ -61,6 +61,7 @@ pub(crate) struct Engine {
     /// A disk or version let go of something that it had inherited, since the collector looked for that.
     pub(super) has_let_go: AtomicBool,
     pub(super) maintenance: Mutex<Checkpointer>,
+    pub(super) last_checkpoint: Mutex<Last>,
     /// Held by whoever counts sizes.
     pub(super) census: Mutex<()>,
     pub(super) growth: Mutex<Refusals>,

@@ -16,8 +16,25 @@ use std::time::{Duration, Instant};
 
 /// How often the background thread looks around unasked.
 const TICK: Duration = Duration::from_millis(500);
-/// Changes wait so long for a checkpoint, at most.
+/// Changes wait so long for a checkpoint, unless it would write much for little.
 const CHECKPOINT_PERIOD: Duration = Duration::from_secs(5);
+/// Changes wait so long for a checkpoint, at most.
+const CHECKPOINT_PERIOD_MAX: Duration = Duration::from_secs(30);
+/// Bytes written since the last checkpoint for which a byte of nodes is little.
+const BYTES_PER_NODE_BYTE: u64 = 32;
+
+/// The last checkpoint, to tell what one now would be for.
+pub(super) struct Last {
+    at: Instant,
+    /// What had been written to disks then.
+    bytes_written: u64,
+}
+
+impl Default for Last {
+    fn default() -> Self {
+        Self { at: Instant::now(), bytes_written: 0 }
+    }
+}
 
 /// How the background thread is told, and how it tells others.
 #[derive(Default)]
@@ -110,22 +127,25 @@ impl Engine {
     pub(super) fn keep_up(&self) -> Result<()> {
         self.check_writable()?;
         let size = self.geometry.journal_bytes();
-        loop {
-            let used = self.journal.used_bytes();
-            let dirty = self.dirty_bytes.load(Ordering::Relaxed);
-            if used <= size / 2 && dirty <= self.options.dirty_bytes {
-                return Ok(());
-            }
+        while self.is_filling_up() {
             if !self.options.background {
                 return self.checkpoint();
             }
             self.signal.ask(|state| state.wants_checkpoint = true);
+            let (used, dirty) = (self.journal.used_bytes(), self.dirty_bytes.load(Ordering::Relaxed));
             if used <= size / 8 * 7 && dirty <= self.options.dirty_bytes.saturating_mul(2) {
                 return Ok(());
             }
             self.check_writable()?;
             self.signal.wait_for_round();
         }
+        Ok(())
+    }
+
+    /// Whether the journal is half full, or the memory for changes full.
+    fn is_filling_up(&self) -> bool {
+        self.journal.used_bytes() > self.geometry.journal_bytes() / 2
+            || self.dirty_bytes.load(Ordering::Relaxed) > self.options.dirty_bytes
     }
 
     /// Whether anything happened that a checkpoint would take in.
@@ -137,13 +157,31 @@ impl Engine {
             || self.state.read().catalog.dirty_count() > 0
     }
 
+    /// Takes note that a checkpoint begins.
+    pub(super) fn note_checkpoint(&self) {
+        let bytes_written = self.counters.bytes_written.load(Ordering::Relaxed);
+        *self.last_checkpoint.lock() = Last { at: Instant::now(), bytes_written };
+    }
+
+    /// Whether the nodes that a checkpoint now would write are little beside the data. Writes that are scattered over a large
+    /// disk touch a node each; the next ones will touch the same.
+    fn is_worth_a_checkpoint(&self) -> bool {
+        let last = self.last_checkpoint.lock();
+        let written = self.counters.bytes_written.load(Ordering::Relaxed) - last.bytes_written;
+        let nodes = self.dirty_nodes.load(Ordering::Relaxed) * u64::from(self.block_size());
+        nodes.saturating_mul(BYTES_PER_NODE_BYTE) <= written || last.at.elapsed() >= CHECKPOINT_PERIOD_MAX
+    }
+
     fn tick(&self, wanted: &Wanted, is_due: bool, before: Pace) -> Result<Pace> {
         self.check_writable()?;
         if is_due {
             self.expire_unasked()?;
         }
         self.release_parked();
-        let must_checkpoint = wanted.checkpoint || wanted.collection || (is_due && self.has_changes());
+        let has_work = || self.has_changes() && self.is_worth_a_checkpoint();
+        // Writers ask for as long as one is under way, too: that one may have been enough.
+        let is_filling_up = wanted.checkpoint && self.is_filling_up();
+        let must_checkpoint = is_filling_up || wanted.collection || (is_due && has_work());
         if must_checkpoint {
             self.checkpoint_and_tell(&mut self.maintenance.lock())?;
         }

@@ -515,6 +515,7 @@ impl Parts {
             frozen_records: AtomicU64::new(0),
             has_let_go: AtomicBool::new(true),
             maintenance: Mutex::new(checkpointer),
+            last_checkpoint: Mutex::default(),
             census: Mutex::new(()),
             growth: Mutex::default(),
             shared_blocks: AtomicU64::new(record.shared),

@@ -10,9 +10,12 @@ use crate::defect::Defect;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Reference, seal};
 use crate::limits::RUN_BLOCKS_MAX;
-use crate::units::{BlockNo, DiskBlock, VersionId, index, wide};
+use crate::units::{DiskBlock, VersionId, index, wide};
 use std::fmt;
 use std::sync::Arc;
+
+/// Bytes that are read at once, and then verified: few enough to stay in a processor's cache.
+const VERIFIED_BYTES: usize = 128 << 10;
 
 /// What is read from.
 #[derive(Clone)]
@@ -166,33 +169,37 @@ impl Engine {
             let next = self.runs.next_after(block).map_or(usize::MAX, |next| index(next.0 - block.0));
             let count = next.min(row.len() - done);
             let part = &mut part[..count * block_bytes];
-            self.read_verified(source, first.plus(wide(done)), block, &row[done..done + count], part)?;
+            self.read_verified(source, first.plus(wide(done)), &row[done..done + count], part)?;
             done += count;
         }
         Ok(())
     }
 
+    /// Fills `buf` from the device. What was read is verified while the processor's cache still has it.
     fn read_verified(
         &self,
         source: &Source,
         first: DiskBlock,
-        block: BlockNo,
         row: &[Reference],
         buf: &mut [u8],
     ) -> Result<()> {
-        self.device.read_at(buf, self.geometry.offset_bytes(block)).map_err(|cause| {
-            Error::io(format!("read {} bytes of {source} at store block {block}", buf.len()), cause)
-        })?;
-        for (at, (reference, bytes)) in
-            row.iter().zip(buf.chunks_exact(self.geometry.block_bytes())).enumerate()
-        {
-            if seal(bytes) != reference.crc() {
-                let place = format!(
-                    "block {} of {source}, at store block {}",
-                    first.plus(wide(at)),
-                    reference.block()
-                );
-                return Err(Error::corrupt(Defect::Data, place));
+        let block_bytes = self.geometry.block_bytes();
+        let at_once = (VERIFIED_BYTES / block_bytes).max(1);
+        for (part, bytes) in row.chunks(at_once).zip(buf.chunks_mut(at_once * block_bytes)) {
+            let block = part[0].block();
+            self.device.read_at(bytes, self.geometry.offset_bytes(block)).map_err(|cause| {
+                Error::io(format!("read {} bytes of {source} at store block {block}", bytes.len()), cause)
+            })?;
+            let is_sound = |(reference, bytes): (&Reference, &[u8])| seal(bytes) == reference.crc();
+            if let Some(at) =
+                part.iter().zip(bytes.chunks_exact(block_bytes)).position(|pair| !is_sound(pair))
+            {
+                let place = part[at].block();
+                let at = first.plus(place.0 - row[0].block().0);
+                return Err(Error::corrupt(
+                    Defect::Data,
+                    format!("block {at} of {source}, at store block {place}"),
+                ));
             }
         }
         Ok(())
