@@ -9,19 +9,26 @@ pub(crate) struct Arguments {
     pub(crate) rounds: u64,
     /// Where files are made. Compare only runs on the same medium.
     pub(crate) dir: PathBuf,
+    /// The page to write the tables into.
+    pub(crate) page: Option<PathBuf>,
     /// Peers by name; all if empty.
-    pub(crate) peers: Vec<String>,
+    peers: Vec<String>,
+    /// Scenes by name; all if empty.
+    scenes: Vec<String>,
+    /// Log of two of the bytes of disks.
+    disk_shift: u32,
 }
 
-pub(crate) const USAGE: &str = "\
-usage: cowblk-peers [--quick] [--rounds N] [--dir DIR] [--peers NAME,NAME]
+const USAGE: &str = "\
+usage: cowblk-peers [--quick] [--rounds N] [--dir DIR] [--peers NAME,…] [--scenes NAME,…] [--write PAGE]
 
 Runs the same loads on cowblk and its peers, in turn, and prints tables in Markdown.
 
-  --quick     small disks, one round: proves that everything runs, and measures nothing
-  --rounds N  how often everything is measured (5)
-  --dir DIR   where files are made (COWBLK_BENCH_DIR, or the directory for temporary files)
-  --peers     only these (all)";
+  --quick      small disks, one round: proves that everything runs, and measures nothing
+  --rounds N   how often everything is measured (5)
+  --dir DIR    where files are made (COWBLK_BENCH_DIR, or the directory for temporary files)
+  --peers …    only these (all): raw, O_DIRECT, O_DSYNC, cowblk, imago, qcow2-rs, redb, fjall
+  --scenes …   only these (all), or `contest`, or";
 
 impl Arguments {
     /// Reads them.
@@ -30,30 +37,46 @@ impl Arguments {
     /// A text for the user.
     pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
         let dir = std::env::var_os("COWBLK_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-        let mut arguments = Self { is_quick: false, rounds: 5, dir, peers: Vec::new() };
+        let (peers, scenes, page) = (Vec::new(), Vec::new(), None);
+        let mut arguments = Self { is_quick: false, rounds: 5, dir, page, peers, scenes, disk_shift: 30 };
+        let usage = || {
+            format!(
+                "{USAGE} {}\n  --write PAGE puts the tables into docs/performance.md",
+                crate::scenes::names()
+            )
+        };
         while let Some(word) = words.next() {
-            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value\n{USAGE}"));
+            if word == "--quick" {
+                (arguments.is_quick, arguments.rounds, arguments.disk_shift) = (true, 1, 25);
+                continue;
+            }
+            let value = words.next().ok_or_else(usage)?;
+            let list = || value.split(',').map(str::to_owned).collect();
             match word.as_str() {
-                "--quick" => (arguments.is_quick, arguments.rounds) = (true, 1),
-                "--rounds" => {
-                    arguments.rounds =
-                        value()?.parse().map_err(|_| format!("--rounds: no number\n{USAGE}"))?;
-                }
-                "--dir" => arguments.dir = value()?.into(),
-                "--peers" => arguments.peers = value()?.split(',').map(str::to_owned).collect(),
-                _ => return Err(USAGE.into()),
+                "--rounds" => arguments.rounds = value.parse().map_err(|_| usage())?,
+                "--dir" => arguments.dir = value.into(),
+                "--write" => arguments.page = Some(value.into()),
+                "--peers" => arguments.peers = list(),
+                "--scenes" => arguments.scenes = list(),
+                _ => return Err(usage()),
             }
         }
         Ok(arguments)
     }
 
-    /// Whether a peer takes part.
+    /// Whether a peer takes part. "cowblk" stands for its disk with snapshots, too.
     pub(crate) fn wants(&self, name: &str) -> bool {
-        self.peers.is_empty() || self.peers.iter().any(|peer| peer == name)
+        let first = name.split(',').next();
+        self.peers.is_empty() || self.peers.iter().any(|peer| Some(&**peer) == first)
+    }
+
+    /// Whether a scene is played.
+    pub(crate) fn wants_scene(&self, name: &str) -> bool {
+        self.scenes.is_empty() || self.scenes.iter().any(|scene| scene == name)
     }
 
     /// The size of the disks that are measured.
     pub(crate) fn disk_bytes(&self) -> u64 {
-        if self.is_quick { 32 << 20 } else { 1 << 30 }
+        1 << self.disk_shift
     }
 }

@@ -9,9 +9,28 @@ impl Rounds {
         self.0.push(value);
     }
 
-    #[cfg(test)]
-    fn values(&self) -> &[f64] {
-        &self.0
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The smallest and the largest.
+    pub(crate) fn bounds(&self) -> Option<(f64, f64)> {
+        let least = self.0.iter().copied().reduce(f64::min)?;
+        Some((least, self.0.iter().copied().reduce(f64::max)?))
+    }
+
+    /// The value that so much of the sorted rounds lies below.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index into a list"
+    )]
+    pub(crate) fn quantile(&self, share: f64) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        let index = (sorted.len() as f64 * share) as usize;
+        sorted.get(index.min(sorted.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
     }
 
     /// The value in the middle; of an even number, the mean of the two.
@@ -28,9 +47,7 @@ impl Rounds {
 
     /// How far the rounds lie apart: the largest less the smallest, as a share of the median.
     pub(crate) fn spread(&self) -> f64 {
-        let largest = self.0.iter().copied().fold(f64::MIN, f64::max);
-        let smallest = self.0.iter().copied().fold(f64::MAX, f64::min);
-        (largest - smallest) / self.median()
+        self.bounds().map_or(f64::NAN, |(smallest, largest)| (largest - smallest) / self.median())
     }
 
     /// Round by round, this by the other: a slow minute of the machine hits both.
@@ -68,7 +85,8 @@ mod tests {
         assert!((rounds.spread() - 1.0).abs() < 1e-9);
         let others: Rounds = [1.0, 1.0, 4.0, 9.0].into_iter().collect();
         assert!((others.median() - 2.5).abs() < 1e-9);
-        assert_eq!(rounds.by(&others).values(), [3.0, 1.0, 0.5]);
+        assert!((others.quantile(0.999) - 9.0).abs() < 1e-9 && (others.quantile(0.0) - 1.0).abs() < 1e-9);
+        assert_eq!(rounds.by(&others).0, [3.0, 1.0, 0.5]);
     }
 
     #[test]

@@ -70,6 +70,12 @@ impl Load {
         Amount { operations, time: Duration::from_secs_f64(seconds) }
     }
 
+    /// Few enough that a random load meets no block twice, and does not go over all of them.
+    pub(crate) fn amount_of_first_writes(self, bytes: u64) -> Amount {
+        let amount = self.amount(bytes);
+        Amount { operations: amount.operations / 2, ..amount }
+    }
+
     /// Puts a disk of `bytes` under the load. Operations a second. `salt` chooses the order.
     pub(crate) fn run(self, peer: &dyn Peer, bytes: u64, amount: Amount, salt: u64) -> Outcome<f64> {
         let piece = self.piece_bytes();

@@ -29,6 +29,11 @@ impl Direct {
         let file = File::options().read(true).write(true).custom_flags(libc::O_DIRECT | flags).open(path)?;
         Ok(Self { file, is_synced })
     }
+
+    /// The file, for loads that keep several writes in flight.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
 }
 
 impl Peer for Direct {
