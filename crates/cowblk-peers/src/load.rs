@@ -2,6 +2,8 @@
 
 use crate::buffer::Buffer;
 use crate::peers::{Outcome, Peer};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
@@ -51,6 +53,17 @@ impl Load {
         }
     }
 
+    /// What the command line calls it.
+    pub(crate) fn slug(self) -> String {
+        match self {
+            Self::Write => "write".into(),
+            Self::SyncedWrite(every) => format!("write-{every}"),
+            Self::Read => "read".into(),
+            Self::SequentialWrite => "sequential-write".into(),
+            Self::SequentialRead => "sequential-read".into(),
+        }
+    }
+
     /// Bytes of one operation.
     pub(crate) fn piece_bytes(self) -> u64 {
         match self {
@@ -59,13 +72,13 @@ impl Load {
         }
     }
 
-    /// Enough for a steady figure, and at most once over a disk of `bytes`.
+    /// Enough for a steady figure on a disk of `bytes`.
     pub(crate) fn amount(self, bytes: u64) -> Amount {
         let all = bytes / self.piece_bytes();
         let (operations, seconds) = match self {
-            Self::SyncedWrite(1) => (all / 32, 2.0),
-            Self::SyncedWrite(_) => (all / 2, 2.0),
-            _ => (all, 1.5),
+            Self::SyncedWrite(1) => (all / 8, 1.5),
+            Self::SyncedWrite(_) => (all * 2, 1.5),
+            _ => (all * 4, 1.0),
         };
         Amount { operations, time: Duration::from_secs_f64(seconds) }
     }
@@ -73,16 +86,21 @@ impl Load {
     /// Few enough that a random load meets no block twice, and does not go over all of them.
     pub(crate) fn amount_of_first_writes(self, bytes: u64) -> Amount {
         let amount = self.amount(bytes);
-        Amount { operations: amount.operations / 2, ..amount }
+        Amount { operations: amount.operations.min(bytes / self.piece_bytes() / 2), ..amount }
     }
 
     /// Puts a disk of `bytes` under the load. Operations a second. `salt` chooses the order.
     pub(crate) fn run(self, peer: &dyn Peer, bytes: u64, amount: Amount, salt: u64) -> Outcome<f64> {
+        Ok(self.run_counted(peer, bytes, amount, salt)?.rate)
+    }
+
+    /// The same, with what it took of the processors.
+    pub(crate) fn run_counted(self, peer: &dyn Peer, bytes: u64, amount: Amount, salt: u64) -> Outcome<Pace> {
         let piece = self.piece_bytes();
         let mut buf = Buffer::noise(usize::try_from(piece)?);
         let order = Scatter::new(bytes / piece, salt);
         let at = |n: u64| piece * if piece == 4096 { order.place(n) } else { n % (bytes / piece) };
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), cpu_time()?);
         let mut done = 0;
         while done < amount.operations && (!done.is_multiple_of(32) || start.elapsed() < amount.time) {
             match self {
@@ -102,8 +120,27 @@ impl Load {
         if self == Self::SequentialWrite {
             peer.sync()?;
         }
-        Ok(rate(done, start.elapsed()))
+        let pace = Pace {
+            rate: rate(done, start.elapsed()),
+            cpu_us: 1e6 / rate(done, cpu_time()?.saturating_sub(cpu)),
+        };
+        Ok(pace)
     }
+}
+
+/// How a load went.
+pub(crate) struct Pace {
+    /// Operations a second.
+    pub(crate) rate: f64,
+    /// Microseconds of processors for one operation, in all threads of this process and in the kernel on their behalf.
+    pub(crate) cpu_us: f64,
+}
+
+/// What this process has taken of the processors so far.
+fn cpu_time() -> Outcome<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let time = usage.user_time() + usage.system_time();
+    Ok(Duration::from_micros(u64::try_from(time.num_microseconds())?))
 }
 
 /// So many in that time, in a second.

@@ -39,7 +39,8 @@ fn main() -> Outcome {
     if arguments.wants_scene("contest") {
         let contest = contest(&arguments)?;
         scenes::judge(&contest, &mut targets);
-        write!(text, "{}\n{}\n", contest.settings(), contest.table())?;
+        write!(text, "{}\nOperations a second:\n\n{}\n", contest.settings(), contest.table())?;
+        write!(text, "Microseconds of processors for one operation:\n\n{}\n", contest.costs())?;
     }
     scenes::run(&arguments, &mut targets)?;
     write!(text, "{}\n{} targets missed.\n", targets.table(), targets.missed())?;
@@ -55,5 +56,5 @@ fn contest(arguments: &Arguments) -> Outcome<Contest> {
     let dir = tempfile::tempdir_in(&arguments.dir)?;
     let bytes = arguments.disk_bytes();
     let peers = peers::all(dir.path(), bytes, |name| arguments.wants(name))?;
-    Contest::run(&peers, bytes, arguments.rounds)
+    Contest::run(&peers, bytes, arguments.rounds, |load| arguments.wants_load(&load.slug()))
 }

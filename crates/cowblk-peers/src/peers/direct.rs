@@ -46,6 +46,10 @@ impl Peer for Direct {
         format!("a file of written extents past the page cache; {how}")
     }
 
+    fn comes_full(&self) -> bool {
+        true
+    }
+
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Outcome {
         Ok(self.file.read_exact_at(buf, offset)?)
     }

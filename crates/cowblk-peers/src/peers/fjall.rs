@@ -15,7 +15,7 @@ impl Fjall {
 
     pub(crate) fn new(dir: &Path, _: u64) -> Outcome<Self> {
         let database = Database::builder(dir.join("peer.fjall"))
-            .cache_size(2 << 30)
+            .cache_size(1 << 30)
             .manual_journal_persist(true)
             .open()?;
         let options = || {
@@ -35,7 +35,7 @@ impl Peer for Fjall {
     }
 
     fn setting(&self) -> String {
-        "fjall 3.1, a cache of 2 GiB, values apart from keys, no compression, the journal kept in memory between syncs; a sync is `PersistMode::SyncData`"
+        "fjall 3.1, a cache of 1 GiB, values apart from keys, no compression, the journal kept in memory between syncs; a sync is `PersistMode::SyncData`"
             .into()
     }
 

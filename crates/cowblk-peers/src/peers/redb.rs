@@ -27,7 +27,7 @@ impl Redb {
     pub(crate) const NAME: &str = "redb";
 
     pub(crate) fn new(dir: &Path, _: u64) -> Outcome<Self> {
-        let database = Builder::new().set_cache_size(2 << 30).create(dir.join("peer.redb"))?;
+        let database = Builder::new().set_cache_size(1 << 30).create(dir.join("peer.redb"))?;
         Ok(Self { database, session: Mutex::new(Session::None), savepoint: None })
     }
 
@@ -50,7 +50,7 @@ impl Peer for Redb {
     }
 
     fn setting(&self) -> String {
-        "redb 4.5, a cache of 2 GiB, a table from block to 4 KiB; one write transaction from sync to sync, committed as `Durability::Immediate`; a \
+        "redb 4.5, a cache of 1 GiB, a table from block to 4 KiB; one write transaction from sync to sync, committed as `Durability::Immediate`; a \
          snapshot is a persistent savepoint"
             .into()
     }

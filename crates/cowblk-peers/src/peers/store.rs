@@ -18,7 +18,7 @@ pub(crate) struct CowBlk {
 impl CowBlk {
     pub(crate) const NAME: &str = "cowblk";
     /// A disk with 1,000 snapshots, 64 scattered blocks apart.
-    pub(crate) const NAME_THOUSAND: &str = "cowblk, 1,000 snapshots";
+    pub(crate) const NAME_THOUSAND: &str = "cowblk-1000";
 
     /// A store; one of [`NAME_THOUSAND`](Self::NAME_THOUSAND) is full of data, with its snapshots.
     pub(crate) fn new(dir: &Path, name: &'static str, bytes: u64) -> Outcome<Self> {
@@ -57,6 +57,10 @@ impl Peer for CowBlk {
             return "the same, with 1,000 snapshots, 64 scattered blocks from one to the next".into();
         }
         "this version, at its defaults: checksums verified on every read, checkpoints and collector in the background".into()
+    }
+
+    fn comes_full(&self) -> bool {
+        self.name == Self::NAME_THOUSAND
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Outcome {

@@ -47,10 +47,10 @@ fn amplification(stage: &mut Stage) -> Outcome {
     // The journal has one size; the last zone is not yet full, but its tables are there.
     let tables = status.metadata_blocks * 4096 - status.journal_bytes;
     let share_of_data = share(status.used_blocks * 4096 + tables - bytes, bytes) * 100.0;
-    let gib = bytes >> 30;
     stage.targets.at_most(
         format!(
-            "metadata in % of {gib} GiB mapped, all tables, without the journal's {} MiB",
+            "metadata in % of {} MiB mapped, all tables, without the journal of {} MiB",
+            bytes / MIB,
             status.journal_bytes / MIB
         ),
         &one(share_of_data),
