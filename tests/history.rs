@@ -109,8 +109,8 @@ impl History {
             .journal_bytes(journal_bytes)
             .cache_bytes(cache_bytes)
             .dirty_bytes(dirty_bytes)
-            .direct_writes(seed % 3 > 0)
-            .mapped_reads(seed % 2 == 0)
+            .direct_writes(!seed.is_multiple_of(3))
+            .mapped_reads(seed.is_multiple_of(2))
             .background(false);
         let zone_bytes = u64::from(zone_blocks) * u64::from(block_size);
         let max_bytes = (256 << 10) + journal_bytes + zone_bytes * (2 + dice.below(12));

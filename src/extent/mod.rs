@@ -19,6 +19,7 @@ mod census;
 mod changes;
 mod cut;
 mod delta;
+mod mix;
 mod nodes;
 mod reap;
 mod scan;

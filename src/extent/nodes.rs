@@ -3,11 +3,14 @@
 //! Floor 3. The cache is keyed by the whole reference (block, birth and seal), so that a block that
 //! was freed and used again never gives the node that it once held.
 
+use super::mix::Mix;
 use crate::defect::Defect;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::{Geometry, Reference, node_from_bytes, seal};
-use quick_cache::sync::Cache;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,7 +21,7 @@ pub(crate) type Node = Arc<[Reference]>;
 pub(crate) struct NodeSource {
     device: Arc<dyn Device>,
     geometry: Geometry,
-    cache: Cache<[u8; 16], Node>,
+    cache: Cache<(u64, u64), Node, UnitWeighter, BuildHasherDefault<Mix>>,
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -30,7 +33,13 @@ impl NodeSource {
         Self {
             device,
             geometry,
-            cache: Cache::new(nodes),
+            cache: Cache::with(
+                nodes,
+                crate::units::wide(nodes),
+                UnitWeighter,
+                BuildHasherDefault::default(),
+                DefaultLifecycle::default(),
+            ),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         }
@@ -90,8 +99,9 @@ impl NodeSource {
     }
 }
 
-fn key(reference: Reference) -> [u8; 16] {
-    zerocopy::transmute!(reference)
+fn key(reference: Reference) -> (u64, u64) {
+    let [first, second]: [u64; 2] = zerocopy::transmute!(reference);
+    (first, second)
 }
 
 #[cfg(test)]
