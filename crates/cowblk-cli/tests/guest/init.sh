@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # The first process of the test's guest: it makes itself at home, and does what it is told over the second serial port,
 # a line at a time. After each line it says "@@" and the line's exit code.
-/bin/busybox mkdir -p /proc /sys /dev /mnt /tmp /run /var/run /etc
+/bin/busybox mkdir -p /proc /sys /dev /mnt /run /var/run /etc
 /bin/busybox --install -s /bin
 export PATH=/bin:/usr/bin:/sbin:/usr/sbin
 mount -t proc proc /proc

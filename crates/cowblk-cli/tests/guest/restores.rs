@@ -20,7 +20,7 @@ fn settle_in(guest: &mut Machine) -> String {
     guest.does("for n in $(seq 60); do head -c $((n * 5000)) /dev/urandom >/mnt/files/deep/$n; done");
     guest.does("head -c $((16 << 20)) /dev/urandom >/mnt/files/large && sync");
     let hash = guest.does(HASH);
-    guest.does("(while cat /proc/uptime >>/mnt/times; do :; done) & echo $! >/tmp/writer");
+    guest.does("(while cat /proc/uptime >>/mnt/times; do :; done) & echo $! >/run/writer");
     guest.does("while [ $(wc -l </mnt/times) -lt 10 ]; do :; done");
     hash
 }
@@ -29,7 +29,7 @@ fn settle_in(guest: &mut Machine) -> String {
 fn lose_all(guest: &mut Machine) {
     guest.does("rm -r /mnt/files && sync");
     assert_ne!(guest.run("ls /mnt/files/large").0, 0, "they are gone");
-    guest.does("kill $(cat /tmp/writer); head -c $((64 << 20)) /dev/urandom >/dev/vda; sync");
+    guest.does("kill $(cat /run/writer); head -c $((64 << 20)) /dev/urandom >/dev/vda; sync");
 }
 
 /// Finds what [`settle_in`] left.
