@@ -211,6 +211,53 @@ fn backup_tools_find_what_changed() {
     assert!(fs::read(&copy).unwrap()[..2 * MIB] == noise(1, 2 * MIB), "a URI spells the question mark %3F");
 }
 
+/// The script of docs/operations.md: a chain of backups, each of which gives back what its snapshot held.
+#[test]
+fn a_chain_of_incremental_backups_gives_back_each_snapshot() {
+    if !has(&["nbdinfo", "nbdcopy", "qemu-img", "qemu-io"]) {
+        return;
+    }
+    let bench = Bench::new(64 * MIB as u64);
+    let web = bench.store.server("web").unwrap();
+    let (socket, folder) = (bench.socket(), bench.folder.path().to_str().unwrap().to_owned());
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/nbd-backup.sh");
+    let mut since = None;
+    let mut contents = Vec::new();
+    let days = ["monday", "tuesday", "wednesday"];
+    for (seed, day) in (1..).zip(days) {
+        match day {
+            "monday" => bench.disk().write_at(&noise(seed, 40 * MIB), 0).unwrap(),
+            "tuesday" => {
+                bench.disk().write_at(&noise(seed, 33 * MIB), 2 * MIB as u64).unwrap();
+                bench.disk().write_at(&noise(seed, 512), 60 * MIB as u64 + 512).unwrap();
+            }
+            _ => {
+                bench.disk().discard(5 * MIB as u64 + 4096, 3 * MIB as u64).unwrap();
+                bench.disk().resize(66 * MIB as u64).unwrap();
+                bench.disk().write_at(&noise(seed, 5000), 65 * MIB as u64).unwrap();
+            }
+        }
+        web.snapshot(day, "").unwrap();
+        bench.disk().write_at(&noise(99, 4096), 30 * MIB as u64).unwrap(); // Not part of that snapshot.
+        let mut arguments = vec![socket.to_str().unwrap(), "web/vda", day, &folder];
+        arguments.extend(since.replace(day));
+        run(script, &arguments);
+        contents.push(bench.folder.path().join(format!("{day}.raw")));
+        fs::write(contents.last().unwrap(), b"").unwrap();
+        run("nbdcopy", &[&bench.uri(&format!("web/vda@{day}")), contents.last().unwrap().to_str().unwrap()]);
+    }
+    for (day, content) in days.into_iter().zip(contents) {
+        let image = format!("{folder}/{day}.qcow2");
+        run("qemu-img", &["compare", "-f", "qcow2", "-F", "raw", &image, content.to_str().unwrap()]);
+    }
+    let tuesday = fs::metadata(format!("{folder}/tuesday.qcow2")).unwrap().len();
+    assert!(tuesday < 36 * MIB as u64, "only what changed: {tuesday} bytes");
+    let (image, uri) = (format!("{folder}/tuesday.qcow2"), bench.uri("web/vda"));
+    run("qemu-img", &["convert", "-n", "-f", "qcow2", "-O", "raw", &image, &uri]);
+    let expected = fs::read(format!("{folder}/tuesday.raw")).unwrap();
+    assert!(disk_bytes(&bench, expected.len()) == expected, "a disk comes back");
+}
+
 #[test]
 fn nbdcopy_copies_both_ways() {
     if !has(&["nbdcopy"]) {
