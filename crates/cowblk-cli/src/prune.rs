@@ -110,14 +110,14 @@ fn fates_of(server: &Server, policy: &Retention, dry_run: bool) -> Result<Vec<Fa
             kept: verdict.is_kept(),
             expired: verdict.expired,
             title: view.map(|view| view.title().to_owned()).unwrap_or_default(),
-            reasons: verdict.reasons.iter().filter_map(code).collect(),
+            reasons: verdict.reasons.iter().copied().filter_map(code).collect(),
         }
     };
     Ok(verdicts.into_iter().map(fate).collect())
 }
 
 /// What a reason is called in JSON.
-fn code(reason: &KeepReason) -> Option<String> {
+fn code(reason: KeepReason) -> Option<String> {
     serde_json::to_value(reason).ok()?.as_str().map(str::to_owned)
 }
 

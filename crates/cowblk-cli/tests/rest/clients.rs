@@ -69,11 +69,8 @@ fn the_readme_works_as_it_stands() {
     let readme =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")).unwrap();
     let section = readme.split("\n## The daemon\n").nth(1).unwrap().split("\n## ").next().unwrap();
-    let (site, daemon) = {
-        let site = Site::new();
-        let daemon = site.start();
-        (site, daemon)
-    };
+    let site = Site::new();
+    let daemon = site.start();
     let block = |language: &str| {
         let fence = format!("```{language}\n");
         let found: Vec<String> =

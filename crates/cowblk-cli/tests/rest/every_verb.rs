@@ -153,8 +153,9 @@ fn compare(site: &Site, daemon: &Daemon, server: &Server, is_thorough: bool) {
         (found["name"].as_str(), found["status"].as_str()),
         (Some(server.name.as_str()), Some(server.status))
     );
-    let size = |one: &Value| (one["name"].as_str().unwrap().to_owned(), one["size_bytes"].as_u64().unwrap());
-    let disks: BTreeMap<String, u64> = found["disks"].as_array().unwrap().iter().map(size).collect();
+    let named_size =
+        |one: &Value| (one["name"].as_str().unwrap().to_owned(), one["size_bytes"].as_u64().unwrap());
+    let disks: BTreeMap<String, u64> = found["disks"].as_array().unwrap().iter().map(named_size).collect();
     let extra = server.extra.map(|size| ("extra".to_owned(), size));
     let expected = [("vda".to_owned(), server.head.size)].into_iter().chain(extra).collect();
     assert_eq!(disks, expected, "{server:?}");

@@ -209,10 +209,10 @@ impl Verb {
             label: None,
         };
         match self.sort {
-            Sort::NewServer => return servers.push(new(Disk { size: STEP, stamp: 0 }, None)),
+            Sort::NewServer => servers.push(new(Disk { size: STEP, stamp: 0 }, None)),
             Sort::Clone => {
                 let disk = servers[self.server].snapshots[&self.which].1;
-                return servers.push(new(disk, Some((self.which, disk))));
+                servers.push(new(disk, Some((self.which, disk))));
             }
             Sort::DeleteServer => drop(servers.remove(self.server)),
             _ => self.change(&mut servers[self.server], (id, name)),
