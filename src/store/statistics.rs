@@ -102,6 +102,13 @@ pub struct Stats {
     pub collected_blocks: u64,
 }
 
+/// How many deleted versions the collector has still to walk. One that was trimmed waits for its children, and not for the collector.
+fn waiting_versions(state: &State) -> usize {
+    let versions = &state.catalog.versions;
+    let is_waiting = |id: &&VersionId| versions.get(*id).is_some_and(|version| !version.trimmed);
+    state.catalog.lineage.queue.iter().filter(is_waiting).count()
+}
+
 /// About how many blocks the collector has still to free.
 fn reclaimable_blocks(state: &State, block_size: u32) -> u64 {
     let catalog = &state.catalog;
@@ -160,7 +167,7 @@ impl Engine {
             reclaimable_blocks: reclaimable_blocks(&state, self.block_size()).min(data - free - unused),
             collected_blocks: self.counters.collected_blocks.load(Ordering::Relaxed),
             saved_blocks: self.saved_blocks.load(Ordering::Relaxed),
-            reclaimable_versions: wide(state.catalog.lineage.queue.len() + state.catalog.garbage.len()),
+            reclaimable_versions: wide(waiting_versions(&state) + state.catalog.garbage.len()),
             generation: self.maintenance.try_lock().map_or(0, |checkpointer| checkpointer.generation.0),
             journal_used_bytes: self.journal.used_bytes(),
             dirty_bytes: self.dirty_bytes.load(Ordering::Relaxed),

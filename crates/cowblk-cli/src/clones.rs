@@ -29,13 +29,17 @@ pub(crate) fn server(session: &Session, arguments: &ServerCloneArguments) -> Res
         let snapshot = session::snapshot(&session::server(store, server)?, snapshot)?;
         Ok(ServerView::of(&snapshot.clone_server(name)?))
     })?;
-    let text = format!(
+    session.output.item(&view, &cloned_server(arguments, &view))
+}
+
+pub(crate) fn cloned_server(arguments: &ServerCloneArguments, view: &ServerView) -> String {
+    let ServerCloneArguments { server, snapshot, .. } = arguments;
+    format!(
         "created server {} (id {}) with {} disks, a clone of {server} at {snapshot}",
         view.name,
         view.id,
         view.disks.len()
-    );
-    session.output.item(&view, &text)
+    )
 }
 
 pub(crate) fn reset(session: &Session, name: &str) -> Result<(), Failure> {
@@ -45,7 +49,11 @@ pub(crate) fn reset(session: &Session, name: &str) -> Result<(), Failure> {
         store.collect()?;
         Ok(ServerView::of(&server))
     })?;
-    session.output.item(&view, &format!("reset server {name} to what it was cloned from"))
+    session.output.item(&view, &reset_done(name))
+}
+
+pub(crate) fn reset_done(name: &str) -> String {
+    format!("reset server {name} to what it was cloned from")
 }
 
 /// `cowblk disk clone`.
@@ -54,10 +62,10 @@ pub(crate) fn reset(session: &Session, name: &str) -> Result<(), Failure> {
 pub(crate) struct DiskCloneArguments {
     /// The disk at the snapshot, as in web-1/vda@before-upgrade
     #[arg(value_name = "SERVER/DISK@SNAPSHOT")]
-    source: SnapshotPath,
+    pub(crate) source: SnapshotPath,
     /// The new disk, of the same or another server
     #[arg(value_name = "SERVER/DISK")]
-    target: DiskPath,
+    pub(crate) target: DiskPath,
 }
 
 pub(crate) fn disk(session: &Session, arguments: &DiskCloneArguments) -> Result<(), Failure> {
@@ -67,9 +75,13 @@ pub(crate) fn disk(session: &Session, arguments: &DiskCloneArguments) -> Result<
         let disk = session::snapshot_disk(store, source)?.clone_disk(&server, &target.disk)?;
         Ok(DiskView::of(&disk, &Owner::of(&server)))
     })?;
-    let text = format!(
+    session.output.item(&view, &cloned_disk(arguments, &view))
+}
+
+pub(crate) fn cloned_disk(arguments: &DiskCloneArguments, view: &DiskView) -> String {
+    let DiskCloneArguments { source, target } = arguments;
+    format!(
         "created disk {}/{} (id {}), a clone of {}/{} at {}",
         target.server, target.disk, view.id, source.disk.server, source.disk.disk, source.snapshot
-    );
-    session.output.item(&view, &text)
+    )
 }

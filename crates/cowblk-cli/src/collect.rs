@@ -1,13 +1,14 @@
 //! `cowblk collect`: runs the collector until nothing deleted is left to walk.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::sizes::human;
 
-#[derive(Serialize)]
-struct Collected {
+/// What collecting freed.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Collected {
     used_blocks_before: u64,
     used_blocks_after: u64,
     freed_bytes: u64,
@@ -25,5 +26,11 @@ pub(crate) fn run(session: &Session) -> Result<(), Failure> {
             freed_bytes: freed.saturating_mul(u64::from(after.block_size)),
         })
     })?;
-    session.output.item(&collected, &format!("freed {}", human(collected.freed_bytes)))
+    session.output.item(&collected, &collected.text())
+}
+
+impl Collected {
+    pub(crate) fn text(&self) -> String {
+        format!("freed {}", human(self.freed_bytes))
+    }
 }

@@ -2,7 +2,8 @@
 
 use clap::Args;
 use cowblk::{Change, Point, Server, Snapshot, SnapshotDisk, Store};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 use crate::args::{NewerPath, OlderPath};
 use crate::failure::{Failure, Kind};
@@ -20,16 +21,16 @@ Without a second snapshot the live disks are compared; without any, what changed
 pub(crate) struct Arguments {
     /// All disks of a server, or one; and the snapshot to begin with, by name or id
     #[arg(value_name = "SERVER[/DISK][@SNAPSHOT]")]
-    older: OlderPath,
+    pub(crate) older: OlderPath,
     /// The snapshot to end with, by name or id [default: what the disks hold now]
     #[arg(value_name = "@SNAPSHOT")]
-    newer: Option<NewerPath>,
+    pub(crate) newer: Option<NewerPath>,
 }
 
 /// What changed of one disk.
-#[derive(Serialize)]
-struct DiskChanges {
-    disk: String,
+#[derive(Serialize, Deserialize)]
+pub(crate) struct DiskChanges {
+    pub(crate) disk: String,
     /// The snapshot that it is compared with; null for a disk that is not in one.
     since: Option<u64>,
     /// Null for a disk that the older snapshot does not hold.
@@ -41,11 +42,11 @@ struct DiskChanges {
     changes: Vec<ChangeView>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct ChangeView {
     offset: u64,
     length: u64,
-    kind: &'static str,
+    kind: Cow<'static, str>,
 }
 
 pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
@@ -83,6 +84,11 @@ fn compare(store: &Store, Arguments { older, newer }: &Arguments) -> Result<Vec<
             });
         }
     }
+    found_any(older, found)
+}
+
+/// Refuses a disk that is nowhere.
+pub(crate) fn found_any(older: &OlderPath, found: Vec<DiskChanges>) -> Result<Vec<DiskChanges>, Failure> {
     match &older.disk {
         Some(name) if found.is_empty() => Err(Failure::new(
             Kind::NotFound,
@@ -134,10 +140,10 @@ fn changes(
 
 fn view(change: &Change) -> ChangeView {
     let kind = if change.is_data() { "data" } else { "hole" };
-    ChangeView { offset: change.offset, length: change.len, kind }
+    ChangeView { offset: change.offset, length: change.len, kind: kind.into() }
 }
 
-fn text(found: &[DiskChanges]) -> String {
+pub(crate) fn text(found: &[DiskChanges]) -> String {
     let mut table = Table::new([
         Column::Left("DISK"),
         Column::Right("OFFSET"),
@@ -147,7 +153,7 @@ fn text(found: &[DiskChanges]) -> String {
     for disk in found {
         for change in &disk.changes {
             let (offset, length) = (change.offset.to_string(), change.length.to_string());
-            table.row([disk.disk.clone(), offset, length, change.kind.into()]);
+            table.row([disk.disk.clone(), offset, length, change.kind.clone().into_owned()]);
         }
     }
     let summaries: Vec<String> = found.iter().map(summary).collect();

@@ -152,8 +152,11 @@ fn create(session: &Session, path: &DiskPath, size: u64) -> Result<(), Failure> 
         let disk = server.create_disk(&path.disk, size)?;
         Ok(DiskView::of(&disk, &Owner::of(&server)))
     })?;
-    let text = format!("created disk {}/{} of {} (id {})", path.server, path.disk, human(size), view.id);
-    session.output.item(&view, &text)
+    session.output.item(&view, &created(path, &view))
+}
+
+pub(crate) fn created(path: &DiskPath, view: &DiskView) -> String {
+    format!("created disk {}/{} of {} (id {})", path.server, path.disk, human(view.size_bytes), view.id)
 }
 
 fn list(session: &Session, server: Option<&str>) -> Result<(), Failure> {
@@ -167,7 +170,11 @@ fn resize(session: &Session, path: &DiskPath, size: u64, force: bool) -> Result<
         let resized = if force { disk.resize_cutting(size) } else { disk.resize(size) };
         Ok(resized?)
     })?;
-    session.output.item(&view, &format!("disk {}/{} is now {}", path.server, path.disk, human(size)))
+    session.output.item(&view, &resized(path, size))
+}
+
+pub(crate) fn resized(path: &DiskPath, size: u64) -> String {
+    format!("disk {}/{} is now {}", path.server, path.disk, human(size))
 }
 
 fn discard(session: &Session, path: &DiskPath, offset: u64, length: Option<u64>) -> Result<(), Failure> {

@@ -18,26 +18,26 @@ use crate::view::{DiskView, Owner, ServerView, SnapshotView};
   cowblk --store pool.cow server edit web-1 --max-snapshots none --label team=blue")]
 pub(crate) struct ServerEditArguments {
     /// The server's name
-    name: String,
+    pub(crate) name: String,
     #[command(flatten)]
-    changes: ServerChanges,
+    pub(crate) changes: ServerChanges,
 }
 
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
-struct ServerChanges {
+pub(crate) struct ServerChanges {
     /// The most snapshots that can be made of it, or none; those that a restore keeps do not count
     #[arg(long, value_name = "COUNT", value_parser = parse_count_limit)]
-    max_snapshots: Option<Limit<u32>>,
+    pub(crate) max_snapshots: Option<Limit<u32>>,
     /// The most that the sizes of its disks can add up to, or none
     #[arg(long, value_name = "SIZE", value_parser = parse_size_limit)]
-    max_disk_bytes: Option<Limit<u64>>,
+    pub(crate) max_disk_bytes: Option<Limit<u64>>,
     /// Set a label; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE")]
-    labels: Vec<Label>,
+    pub(crate) labels: Vec<Label>,
     /// Take a label away; may be given several times
     #[arg(long = "unlabel", value_name = "KEY")]
-    unlabels: Vec<String>,
+    pub(crate) unlabels: Vec<String>,
 }
 
 pub(crate) fn server(session: &Session, arguments: &ServerEditArguments) -> Result<(), Failure> {
@@ -66,10 +66,10 @@ pub(crate) fn server(session: &Session, arguments: &ServerEditArguments) -> Resu
 pub(crate) struct DiskEditArguments {
     /// The disk, as in web-1/vda
     #[arg(value_name = "SERVER/DISK")]
-    disk: DiskPath,
+    pub(crate) disk: DiskPath,
     /// What writes do when the store is full: fail, or wait so long for space (30s, 5m) and fail then
     #[arg(long, required = true, value_name = "fail|DURATION", value_parser = parse_when_full)]
-    when_full: Option<WhenFull>,
+    pub(crate) when_full: Option<WhenFull>,
 }
 
 pub(crate) fn disk(session: &Session, arguments: &DiskEditArguments) -> Result<(), Failure> {
@@ -92,11 +92,11 @@ pub(crate) fn disk(session: &Session, arguments: &DiskEditArguments) -> Result<(
   cowblk --store pool.cow snapshot edit web-1 before-upgrade --unprotect --expires 7d --label purpose=upgrade")]
 pub(crate) struct SnapshotEditArguments {
     /// The server's name
-    server: String,
+    pub(crate) server: String,
     /// Name or id
-    snapshot: String,
+    pub(crate) snapshot: String,
     #[command(flatten)]
-    changes: ChangedMarks,
+    pub(crate) changes: ChangedMarks,
 }
 
 pub(crate) fn snapshot(session: &Session, arguments: &SnapshotEditArguments) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use cowblk::{KeepReason, Retention, Server, Verdict};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::marks::Label;
@@ -20,7 +20,7 @@ use crate::view::{Owner, SnapshotView};
 Each --keep option keeps the newest snapshot of each of so many hours, days, weeks, months or years in which there is one; what no option keeps is deleted. Times are UTC, weeks begin on Monday. Protected snapshots, and what a restore keeps, are never deleted by a policy. Snapshots that have expired are deleted in any case; without a --keep option nothing else is.")]
 pub(crate) struct Arguments {
     /// Only the snapshots of this server
-    server: Option<String>,
+    pub(crate) server: Option<String>,
     /// Keep so many of the newest of each server
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     keep_last: u32,
@@ -41,14 +41,14 @@ pub(crate) struct Arguments {
     keep_yearly: u32,
     /// Look only at snapshots with this label
     #[arg(long, value_name = "KEY=VALUE")]
-    label: Option<Label>,
+    pub(crate) label: Option<Label>,
     /// Say what would be kept and what deleted, and delete nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 impl Arguments {
-    fn policy(&self) -> Retention {
+    pub(crate) fn policy(&self) -> Retention {
         Retention {
             last: self.keep_last,
             hourly: self.keep_hourly,
@@ -62,17 +62,17 @@ impl Arguments {
 }
 
 /// What becomes of one snapshot.
-#[derive(Debug, Serialize)]
-struct Fate {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Fate {
     server: Owner,
-    id: u64,
-    name: String,
+    pub(crate) id: u64,
+    pub(crate) name: String,
     created_at: String,
     kept: bool,
     expired: bool,
-    reasons: Vec<KeepReason>,
+    pub(crate) reasons: Vec<String>,
     #[serde(skip)]
-    title: String,
+    pub(crate) title: String,
 }
 
 pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
@@ -110,13 +110,18 @@ fn fates_of(server: &Server, policy: &Retention, dry_run: bool) -> Result<Vec<Fa
             kept: verdict.is_kept(),
             expired: verdict.expired,
             title: view.map(|view| view.title().to_owned()).unwrap_or_default(),
-            reasons: verdict.reasons,
+            reasons: verdict.reasons.iter().copied().filter_map(code).collect(),
         }
     };
     Ok(verdicts.into_iter().map(fate).collect())
 }
 
-fn text(fates: &[Fate], dry_run: bool) -> String {
+/// What a reason is called in JSON.
+fn code(reason: KeepReason) -> Option<String> {
+    serde_json::to_value(reason).ok()?.as_str().map(str::to_owned)
+}
+
+pub(crate) fn text(fates: &[Fate], dry_run: bool) -> String {
     let gone = fates.iter().filter(|fate| !fate.kept).count();
     let done = if dry_run { "would delete" } else { "deleted" };
     let summary = format!("{done} {gone} of {} snapshots", fates.len());
@@ -144,24 +149,18 @@ fn text(fates: &[Fate], dry_run: bool) -> String {
 
 fn said(fate: &Fate, done: &str) -> String {
     if fate.kept {
-        let reasons: Vec<&str> = fate.reasons.iter().map(|reason| word(*reason)).collect();
+        let reasons: Vec<&str> = fate.reasons.iter().map(|reason| word(reason)).collect();
         return format!("kept: {}", reasons.join(", "));
     }
     if fate.expired { format!("{done}: expired") } else { done.to_owned() }
 }
 
-fn word(reason: KeepReason) -> &'static str {
-    match reason {
-        KeepReason::Protected => "protected",
-        KeepReason::BeforeRestore => "before a restore",
-        KeepReason::OtherLabel => "other label",
-        KeepReason::NoRule => "no rule",
-        KeepReason::Last => "last",
-        KeepReason::Hourly => "hourly",
-        KeepReason::Daily => "daily",
-        KeepReason::Weekly => "weekly",
-        KeepReason::Monthly => "monthly",
-        KeepReason::Yearly => "yearly",
-        _ => "kept",
+/// The reason for people.
+fn word(code: &str) -> &str {
+    match code {
+        "before_restore" => "before a restore",
+        "other_label" => "other label",
+        "no_rule" => "no rule",
+        other => other,
     }
 }

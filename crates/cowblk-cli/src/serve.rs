@@ -61,6 +61,9 @@ pub(crate) struct Arguments {
     /// Seconds that a request may take
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = clap::value_parser!(u64).range(1..=86400))]
     request_time: u64,
+    /// Seconds that a guest stays frozen, at most
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=600))]
+    frozen_time: u64,
     /// A file of hooks for all servers (JSON): stop, start, freeze, thaw
     #[arg(long, value_name = "FILE")]
     hooks: Option<PathBuf>,
@@ -152,6 +155,7 @@ fn settings(arguments: &Arguments, folder: PathBuf) -> Result<Settings, Failure>
     settings.threads = arguments.threads.into();
     settings.snapshot_limit = arguments.snapshot_limit;
     settings.request_time = Duration::from_secs(arguments.request_time);
+    settings.frozen_time = Duration::from_secs(arguments.frozen_time);
     settings.hooks = arguments.hooks.as_deref().map(read_hooks).transpose()?.unwrap_or_default();
     settings.hook_commands.clone_from(&arguments.allow_hook_command);
     settings.hook_socket_folders.clone_from(&arguments.allow_hook_sockets);

@@ -63,11 +63,20 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<(), Failure> {
 
 fn create(session: &Session, name: &str) -> Result<(), Failure> {
     let view = session.write(|store| Ok(ServerView::of(&store.create_server(name)?)))?;
-    session.output.item(&view, &format!("created server {} (id {})", view.name, view.id))
+    session.output.item(&view, &created(&view))
+}
+
+pub(crate) fn created(view: &ServerView) -> String {
+    format!("created server {} (id {})", printable(&view.name), view.id)
 }
 
 fn list(session: &Session) -> Result<(), Failure> {
     let views = session.read(|store| servers(store, None))?;
+    session.output.list(&views, &table(&views))
+}
+
+/// Servers for people.
+pub(crate) fn table(views: &[ServerView]) -> Table {
     let mut table = Table::new([
         Column::Right("ID"),
         Column::Left("NAME"),
@@ -75,7 +84,7 @@ fn list(session: &Session) -> Result<(), Failure> {
         Column::Right("SNAPSHOTS"),
         Column::Left("CREATED"),
     ]);
-    for view in &views {
+    for view in views {
         table.row([
             view.id.to_string(),
             view.name.clone(),
@@ -84,21 +93,27 @@ fn list(session: &Session) -> Result<(), Failure> {
             view.created_at.clone(),
         ]);
     }
-    session.output.list(&views, &table)
+    table
 }
 
 fn show(session: &Session, name: &str) -> Result<(), Failure> {
     let view = session.read(|store| one(store, name))?;
+    session.output.item(&view, &details(&view))
+}
+
+/// One server for people, with all that it has.
+pub(crate) fn details(view: &ServerView) -> String {
+    let status = view.status.as_ref().map_or_else(String::new, |status| format!(", {}", printable(status)));
     let text = format!(
-        "server {} (id {}), created {}\n{}\n{}\n{}",
+        "server {} (id {}){status}, created {}\n{}\n{}\n{}",
         view.name,
         view.id,
         view.created_at,
-        marks_of(&view),
+        marks_of(view),
         disk::table(&view.disks),
         snapshot::table(&view.snapshots),
     );
-    session.output.item(&view, text.trim_end())
+    text.trim_end().to_owned()
 }
 
 /// Origin, limits and labels, a line each.
@@ -118,15 +133,18 @@ fn delete(session: &Session, name: &str) -> Result<(), Failure> {
         store.collect()?;
         Ok(view)
     })?;
+    session.output.item(&view, &deleted(&view))
+}
+
+pub(crate) fn deleted(view: &ServerView) -> String {
     let mapped = view.disks.iter().map(|disk| disk.mapped_bytes).sum::<Option<u64>>();
-    let text = format!(
+    format!(
         "deleted server {} with {} disks (mapped: {}) and {} snapshots",
         view.name,
         view.disks.len(),
         human_or_dash(mapped),
         view.snapshots.len()
-    );
-    session.output.item(&view, &text)
+    )
 }
 
 fn one(store: &Store, name: &str) -> Result<ServerView, Failure> {

@@ -169,7 +169,8 @@ fn known<T>(found: cowblk::Result<T>, sentence: impl FnOnce() -> Failure) -> Res
     found.map_err(|error| if error.kind() == ErrorKind::NotFound { sentence() } else { error.into() })
 }
 
-fn missing(problem: &str, what: &str, names: Vec<String>) -> Failure {
+/// What was asked for does not exist, and what does.
+pub(crate) fn missing(problem: &str, what: &str, names: Vec<String>) -> Failure {
     let rest = names.len().saturating_sub(NAMES_LISTED_MAX);
     let mut list = names.into_iter().take(NAMES_LISTED_MAX).collect::<Vec<_>>().join(", ");
     if list.is_empty() {

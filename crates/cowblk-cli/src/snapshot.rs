@@ -133,7 +133,7 @@ pub(crate) fn table(views: &[SnapshotView]) -> Table {
             view.id.to_string(),
             view.server.name.clone(),
             view.title().to_owned(),
-            view.status.to_owned(),
+            view.status.clone().into_owned(),
             human_or_dash(view.size_bytes),
             human_or_dash(view.exclusive_bytes),
             view.parent.map_or_else(|| "-".into(), |id| id.to_string()),
@@ -157,8 +157,11 @@ fn create(
         store.checkpoint()?;
         Ok(SnapshotView::of(&snapshot, &Owner::of(&server)))
     })?;
-    let text = format!("created snapshot {} of {} (id {})", view.name, view.server.name, view.id);
-    session.output.item(&view, &text)
+    session.output.item(&view, &created(&view))
+}
+
+pub(crate) fn created(view: &SnapshotView) -> String {
+    format!("created snapshot {} of {} (id {})", view.name, view.server.name, view.id)
 }
 
 fn list(session: &Session, server: Option<&str>) -> Result<(), Failure> {
@@ -176,7 +179,8 @@ fn show(session: &Session, server: &str, name: &str) -> Result<(), Failure> {
     session.output.item(&view, &details(&view))
 }
 
-fn details(view: &SnapshotView) -> String {
+/// One snapshot for people, with its disks.
+pub(crate) fn details(view: &SnapshotView) -> String {
     let mut text = format!(
         "snapshot {} of {} (id {}), created {}, {}, size {}, of which it alone holds {}\n",
         view.title(),
@@ -208,11 +212,27 @@ fn marks_of(view: &SnapshotView) -> Vec<String> {
     protected.into_iter().chain(expires).chain(labels).collect()
 }
 
+/// What a restore did.
 #[derive(Serialize)]
-struct Restored {
-    snapshot: SnapshotView,
+pub(crate) struct Restored {
+    pub(crate) snapshot: SnapshotView,
     /// What the disks held until now.
-    before_restore: Option<SnapshotView>,
+    pub(crate) before_restore: Option<SnapshotView>,
+}
+
+impl Restored {
+    pub(crate) fn text(&self, is_undo: bool) -> String {
+        let server = &self.snapshot.server.name;
+        let text = if is_undo {
+            format!("took back the last restore of {server}")
+        } else {
+            format!("restored {server} to {}", self.snapshot.title())
+        };
+        match self.before_restore {
+            Some(_) => format!("{text}; to undo: snapshot restore {server} --undo"),
+            None => text,
+        }
+    }
 }
 
 /// Restores a snapshot or, without a name, takes back the last restore.
@@ -229,18 +249,10 @@ fn restore(session: &Session, server: &str, name: Option<&str>) -> Result<(), Fa
         let before_restore = server.before_restore().map(|snapshot| SnapshotView::of(&snapshot, &owner));
         Ok(Restored { snapshot: view, before_restore })
     })?;
-    let server = &restored.snapshot.server.name;
-    let mut text = match name {
-        Some(_) => format!("restored {server} to {}", restored.snapshot.title()),
-        None => format!("took back the last restore of {server}"),
-    };
-    if restored.before_restore.is_some() {
-        text = format!("{text}; to undo: snapshot restore {server} --undo");
-    }
-    session.output.item(&restored, &text)
+    session.output.item(&restored, &restored.text(name.is_none()))
 }
 
-fn nothing_to_undo(server: &Owner) -> Failure {
+pub(crate) fn nothing_to_undo(server: &Owner) -> Failure {
     Failure::new(Kind::NotFound, format!("server `{}` has no restore to take back", server.name))
 }
 
@@ -253,11 +265,28 @@ fn named(server: &Server, names: &[String]) -> Result<Vec<Snapshot>, Failure> {
     Ok(snapshots)
 }
 
+/// What deleting would free.
 #[derive(Serialize)]
-struct WouldFree {
-    snapshots: Vec<SnapshotView>,
+pub(crate) struct WouldFree {
+    pub(crate) snapshots: Vec<SnapshotView>,
     #[serde(flatten)]
-    freed: Freed,
+    pub(crate) freed: Freed,
+}
+
+impl WouldFree {
+    pub(crate) fn text(&self, server: &str) -> String {
+        format!(
+            "deleting {} of {server} would free {} of data",
+            titles(&self.snapshots),
+            human(self.freed.data_bytes)
+        )
+    }
+}
+
+/// The snapshots by what they are called.
+fn titles(views: &[SnapshotView]) -> String {
+    let titles: Vec<&str> = views.iter().map(SnapshotView::title).collect();
+    titles.join(", ")
 }
 
 fn would_free(session: &Session, server: &str, names: &[String]) -> Result<(), Failure> {
@@ -269,13 +298,7 @@ fn would_free(session: &Session, server: &str, names: &[String]) -> Result<(), F
         let views = snapshots.iter().map(|snapshot| SnapshotView::of(snapshot, &owner)).collect();
         Ok(WouldFree { snapshots: views, freed: store.would_free(&ids)? })
     })?;
-    let titles: Vec<_> = would_free.snapshots.iter().map(SnapshotView::title).collect();
-    let text = format!(
-        "deleting {} of {server} would free {} of data",
-        titles.join(", "),
-        human(would_free.freed.data_bytes)
-    );
-    session.output.item(&would_free, &text)
+    session.output.item(&would_free, &would_free.text(server))
 }
 
 fn delete(session: &Session, server: &str, names: &[String]) -> Result<(), Failure> {
@@ -288,7 +311,9 @@ fn delete(session: &Session, server: &str, names: &[String]) -> Result<(), Failu
         store.collect()?;
         Ok(views)
     })?;
-    let titles: Vec<_> = views.iter().map(SnapshotView::title).collect();
-    let text = format!("deleted {} of {server}", titles.join(", "));
-    session.output.many(&views, &text)
+    session.output.many(&views, &deleted(server, &views))
+}
+
+pub(crate) fn deleted(server: &str, views: &[SnapshotView]) -> String {
+    format!("deleted {} of {server}", titles(views))
 }

@@ -3,11 +3,13 @@
 //! A snapshot stands below the snapshot that it descends from, a live disk below the snapshot that
 //! its content descends from. What descends from nothing stands directly below its server.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::output::Output;
 use crate::session::Session;
 use crate::sizes::human_or_dash;
 use crate::table::printable;
@@ -17,7 +19,7 @@ use crate::view::{Owner, ServerView, servers};
 #[derive(Debug, Serialize)]
 struct Node {
     server: Owner,
-    kind: &'static str,
+    kind: Cow<'static, str>,
     id: u64,
     name: String,
     /// The snapshot above it.
@@ -28,6 +30,11 @@ struct Node {
 
 pub(crate) fn run(session: &Session, server: Option<&str>) -> Result<(), Failure> {
     let views = session.read(|store| servers(store, server))?;
+    say(session.output, &views)
+}
+
+/// The lineage of each of these servers.
+pub(crate) fn say(output: Output, views: &[ServerView]) -> Result<(), Failure> {
     let trees: Vec<Vec<Node>> = views.iter().map(lineage).collect();
     let mut text = String::new();
     for (view, nodes) in views.iter().zip(&trees) {
@@ -35,7 +42,7 @@ pub(crate) fn run(session: &Session, server: Option<&str>) -> Result<(), Failure
         draw(nodes, &mut text);
     }
     let nodes: Vec<Node> = trees.into_iter().flatten().collect();
-    session.output.many(&nodes, text.trim_end())
+    output.many(&nodes, text.trim_end())
 }
 
 /// The nodes of one server, older snapshots first, then the live disks.
@@ -47,7 +54,7 @@ fn lineage(server: &ServerView) -> Vec<Node> {
         .iter()
         .map(|snapshot| Node {
             server: owner(),
-            kind: snapshot.kind,
+            kind: snapshot.kind.clone(),
             id: snapshot.id,
             name: snapshot.name.clone(),
             // A snapshot is younger than what it descends from: a parent that is not would be a loop.
@@ -64,7 +71,7 @@ fn lineage(server: &ServerView) -> Vec<Node> {
     nodes.sort_by_key(|node| node.id);
     nodes.extend(server.disks.iter().map(|disk| Node {
         server: owner(),
-        kind: "disk",
+        kind: "disk".into(),
         id: disk.id,
         name: disk.name.clone(),
         parent: disk.parent.filter(|id| known.contains(id)),
@@ -103,7 +110,7 @@ mod tests {
 
     fn node(kind: &'static str, id: u64, parent: Option<u64>) -> Node {
         let server = Owner { id: 1, name: "s".into() };
-        Node { server, kind, id, name: String::new(), parent, label: format!("{kind}{id}") }
+        Node { server, kind: kind.into(), id, name: String::new(), parent, label: format!("{kind}{id}") }
     }
 
     #[test]

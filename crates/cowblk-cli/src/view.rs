@@ -1,36 +1,43 @@
 //! What listings say about servers, disks and snapshots: the JSON objects, whose keys are a promise.
 
 use cowblk::{Disk, Labels, Server, Snapshot, SnapshotDisk, SnapshotKind, SnapshotStatus, Store};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 use crate::failure::Failure;
 use crate::session::all_snapshots;
 use crate::{sizes, times};
 
 /// The server that a disk or a snapshot belongs to.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Owner {
     pub(crate) id: u64,
     pub(crate) name: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ServerView {
     pub(crate) id: u64,
     pub(crate) name: String,
     pub(crate) created_at: String,
     /// The snapshot that it was cloned from, if that still exists.
     pub(crate) origin: Option<u64>,
+    #[serde(alias = "snapshot_limit")]
     pub(crate) max_snapshots: Option<u32>,
     pub(crate) max_disk_bytes: Option<u64>,
     pub(crate) labels: Labels,
     pub(crate) disks: Vec<DiskView>,
+    #[serde(default)]
     pub(crate) snapshots: Vec<SnapshotView>,
+    /// What its daemon says that it does; nobody else knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) status: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct DiskView {
     pub(crate) id: u64,
+    #[serde(default)]
     pub(crate) server: Owner,
     pub(crate) name: String,
     pub(crate) size_bytes: u64,
@@ -43,13 +50,13 @@ pub(crate) struct DiskView {
     pub(crate) when_full_wait_seconds: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SnapshotView {
     pub(crate) id: u64,
     pub(crate) server: Owner,
     pub(crate) name: String,
-    pub(crate) kind: &'static str,
-    pub(crate) status: &'static str,
+    pub(crate) kind: Cow<'static, str>,
+    pub(crate) status: Cow<'static, str>,
     pub(crate) size_bytes: Option<u64>,
     pub(crate) size_mb: Option<u64>,
     pub(crate) exclusive_bytes: Option<u64>,
@@ -63,7 +70,7 @@ pub(crate) struct SnapshotView {
     pub(crate) disks: Vec<SnapshotDiskView>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SnapshotDiskView {
     pub(crate) id: u64,
     pub(crate) name: String,
@@ -94,6 +101,7 @@ impl ServerView {
                 .iter()
                 .map(|snapshot| SnapshotView::of(snapshot, &owner))
                 .collect(),
+            status: None,
         }
     }
 }
@@ -123,13 +131,13 @@ impl SnapshotView {
             server: owner.clone(),
             name: snapshot.name(),
             kind: match snapshot.kind() {
-                SnapshotKind::User => "user",
-                SnapshotKind::BeforeRestore => "before_restore",
+                SnapshotKind::User => "user".into(),
+                SnapshotKind::BeforeRestore => "before_restore".into(),
             },
             status: match snapshot.status() {
-                SnapshotStatus::InProgress => "in_progress",
-                SnapshotStatus::Completed => "completed",
-                SnapshotStatus::Deleted => "deleted",
+                SnapshotStatus::InProgress => "in_progress".into(),
+                SnapshotStatus::Completed => "completed".into(),
+                SnapshotStatus::Deleted => "deleted".into(),
             },
             size_bytes,
             size_mb: size_bytes.map(sizes::mebibytes),

@@ -22,9 +22,12 @@ const EVENTS_MAX: usize = 256;
 /// What can be set about the requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
+    pub(crate) clock: fn() -> u64,
+    pub(crate) look_every: Duration,
     pub(crate) snapshot_limit: u32,
     pub(crate) body_bytes_max: usize,
     pub(crate) request_time: Duration,
+    pub(crate) frozen_time: Duration,
     pub(crate) hooks: HookSettings,
     pub(crate) allowed: Allowed,
     pub(crate) image_folders: Vec<PathBuf>,
@@ -80,6 +83,13 @@ pub(crate) struct Restoring {
     server: u64,
 }
 
+impl Restoring {
+    /// Whose disks are being replaced.
+    pub(crate) fn server(&self) -> u64 {
+        self.server
+    }
+}
+
 impl Drop for Restoring {
     fn drop(&mut self) {
         self.app.restoring.lock().remove(&self.server);
@@ -114,9 +124,14 @@ impl App {
         }
     }
 
+    /// The time, in UTC seconds since 1970.
+    pub(crate) fn now(&self) -> u64 {
+        (self.rules.clock)()
+    }
+
     /// Tells whoever listens.
     pub(crate) fn tell(&self, kind: &'static str, server_id: Option<u64>, snapshot_id: Option<u64>) {
-        let at = crate::times::rfc3339(crate::times::now());
+        let at = crate::times::rfc3339(self.now());
         // Nobody may be listening.
         let _ = self.events.send(EventView { kind, server_id, snapshot_id, at });
     }

@@ -31,5 +31,5 @@ mod state;
 mod times;
 
 pub use hooks::{HookSettings, HookSpec};
-pub use serve::{Address, Certificate, Outcome, Settings, serve};
+pub use serve::{Address, Certificate, Outcome, Settings, serve, serve_until};
 pub use state::{NewToken, Scope, TokenView, Tokens, serving_at, state_folder};

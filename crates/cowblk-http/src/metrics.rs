@@ -51,6 +51,9 @@ struct Counts {
     answers: BTreeMap<(String, String, u16), u64>,
     hooks: BTreeMap<(&'static str, bool), Histogram>,
     refused_signins: u64,
+    looks: u64,
+    schedule_failures: u64,
+    backup_failures: u64,
 }
 
 /// What the daemon counts.
@@ -75,6 +78,21 @@ impl Metrics {
         self.counts.lock().refused_signins += 1;
     }
 
+    /// The clock was looked at for what is due.
+    pub(crate) fn looked(&self) {
+        self.counts.lock().looks += 1;
+    }
+
+    /// A snapshot or backup that was due could not be made.
+    pub(crate) fn schedule_failed(&self) {
+        self.counts.lock().schedule_failures += 1;
+    }
+
+    /// The copy of a backup failed.
+    pub(crate) fn backup_failed(&self) {
+        self.counts.lock().backup_failures += 1;
+    }
+
     /// Everything as text.
     pub(crate) fn render(&self, engine: &Engine, nbd_connections: Option<usize>) -> String {
         let mut out = String::new();
@@ -90,13 +108,23 @@ impl Metrics {
             engine.waiting(),
         );
         let counts = self.counts.lock();
-        one(
-            &mut out,
-            "cowblk_http_refused_signins_total",
-            "counter",
-            "Requests without a token that is known.",
-            counts.refused_signins,
-        );
+        let totals: [(&str, &str, u64); 4] = [
+            (
+                "cowblk_http_refused_signins_total",
+                "Requests without a token that is known.",
+                counts.refused_signins,
+            ),
+            ("cowblk_schedule_looks_total", "Looks at the clock for what is due.", counts.looks),
+            (
+                "cowblk_schedule_failures_total",
+                "Snapshots and backups that were due and could not be made.",
+                counts.schedule_failures,
+            ),
+            ("cowblk_backup_failures_total", "Backups whose copy failed.", counts.backup_failures),
+        ];
+        for (name, help, value) in totals {
+            one(&mut out, name, "counter", help, value);
+        }
         head(&mut out, "cowblk_http_answers_total", "counter", "Requests by their answer.");
         for ((method, route, status), count) in &counts.answers {
             let labels = format!("method=\"{method}\",route=\"{route}\",status=\"{status}\"");

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-/// The current time, in UTC seconds since 1970.
-pub(crate) fn now() -> u64 {
+/// The system's clock, in UTC seconds since 1970.
+pub(crate) fn system_clock() -> u64 {
     u64::try_from(Timestamp::now().as_second()).unwrap_or(0)
 }
 

@@ -6,6 +6,9 @@ const $ = (id) => document.getElementById(id);
 let token = sessionStorage.getItem("cowblk-token") || "";
 let shown = PAGE;
 let listening = null;
+// Servers whose backups are shown.
+const unfolded = new Set();
+const NAME = { name: "name", label: "Name (letters, digits, - and _)", required: true, pattern: "[A-Za-z0-9_\\-]{1,64}", max: 64 };
 
 function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -62,7 +65,7 @@ function confirmed(title, text, yes, fields = [], bad = false) {
   $("ask-text").textContent = text;
   $("ask-yes").textContent = yes;
   $("ask-yes").classList.toggle("bad", bad);
-  $("ask-fields").replaceChildren(...fields.map((field) => make("label", {}, `${field.label} `, make("input", { name: field.name, required: !!field.required, pattern: field.pattern || ".*", maxLength: field.max || 1024, type: field.type || "text" }))));
+  $("ask-fields").replaceChildren(...fields.map((field) => make("label", {}, `${field.label} `, make("input", { name: field.name, required: !!field.required, pattern: field.pattern || ".*", maxLength: field.max || 1024, type: field.type || "text", value: field.value || (field.type === "checkbox" ? "on" : ""), min: field.min || "" }))));
   const dialog = $("ask");
   dialog.returnValue = "no";
   dialog.showModal();
@@ -76,16 +79,50 @@ function confirmed(title, text, yes, fields = [], bad = false) {
 }
 
 async function createSnapshot(server) {
-  const fields = [{ name: "name", label: "Name (letters, digits, - and _)", required: true, pattern: "[A-Za-z0-9_\\-]{1,64}", max: 64 }, { name: "description", label: "Description" }];
+  const fields = [NAME, { name: "description", label: "Description" }];
   const given = await confirmed(`Snapshot of ${server.name}`, "All its disks, as they are at one instant.", "Create", fields);
   if (given) await attempt("Creating the snapshot", async () => (await ask("POST", "snapshots/", { server_id: server.id, ...given })).message);
 }
 
-async function restore(server, snapshot) {
+async function createServer() {
+  const fields = [NAME, { name: "size", label: "Size of its disk in GiB", type: "number", required: true, min: "1", value: "20" }];
+  const given = await confirmed("New server", "It begins stopped, with one empty disk that takes space only as it is written.", "Create server", fields);
+  if (given) await attempt("Creating the server", async () => `Server ${(await ask("POST", "servers/", { name: given.name, disks: [{ name: "vda", size_gb: Number(given.size) }] })).name} is there.`);
+}
+
+async function cloneServer(server, snapshot) {
+  const text = `A new server whose disks begin as they were in ${snapshot.name} of ${server.name}, at once, whatever their size. Both can be deleted in any order.`;
+  const given = await confirmed(`Clone ${snapshot.name}`, text, "Create clone", [NAME]);
+  if (given) await attempt("Cloning", async () => `Server ${(await ask("POST", `snapshots/${snapshot.id}/clone/`, { name: given.name })).name} is there.`);
+}
+
+async function removeServer(server, snapshots) {
+  const count = snapshots.filter((one) => one.kind === "user").length;
+  const text = `Its ${server.disks.length} disks and ${count} snapshots go with it, and this cannot be taken back. Its backups stay.`;
+  if (await confirmed(`Delete server ${server.name}?`, text, "Delete server", [], true)) await attempt("Deleting the server", async () => { await ask("DELETE", `servers/${server.id}/`); return `${server.name} is gone.`; });
+}
+
+async function createBackup(server) {
+  const text = "A copy of all its disks in the separate store of backups. It holds what they hold now; the copy is made behind it.";
+  const given = await confirmed(`Backup of ${server.name}`, text, "Create backup", [{ name: "description", label: "Description" }]);
+  if (!given) return;
+  unfolded.add(server.id);
+  await attempt("Beginning the backup", async () => { await ask("POST", "backups/", { server_id: server.id, ...given }); return "The backup is being copied."; });
+}
+
+async function removeBackup(backup) {
+  const text = "This cannot be taken back. Other backups stay whole.";
+  if (await confirmed(`Delete the backup of ${moment(backup)}?`, text, "Delete backup", [], true)) await attempt("Deleting the backup", async () => { await ask("DELETE", `backups/${backup.id}/`); return "The backup is gone."; });
+}
+
+const moment = (one) => one.created_at.replace("T", " ").replace("Z", " UTC");
+
+// `kind` is `snapshots` or `backups`.
+async function restore(server, snapshot, kind = "snapshots") {
   const stops = server.status === "active" ? "The server is stopped first. " : "";
   const text = `${stops}Its disks will hold what they held at ${snapshot.created_at}. Newer snapshots stay, and what the disks hold now is kept until the next restore, so that this can be undone.`;
   const given = await confirmed(`Restore ${snapshot.name}?`, text, "Restore", [{ name: "start", label: "Start the server afterwards", type: "checkbox" }]);
-  if (given) await attempt("Restoring", async () => (await ask("POST", `snapshots/${snapshot.id}/restore/?start=${given.start}`)).message);
+  if (given) await attempt("Restoring", async () => (await ask("POST", `${kind}/${snapshot.id}/restore/?start=${given.start}`)).message);
 }
 
 async function undo(server) {
@@ -135,7 +172,7 @@ function button(text, name, act, options = {}) {
 function node(server, snapshot, most) {
   const automatic = snapshot.kind === "before_restore";
   const name = automatic ? "before the last restore" : snapshot.name;
-  const facts = [snapshot.created_at.replace("T", " ").replace("Z", " UTC")];
+  const facts = [moment(snapshot)];
   if (snapshot.status !== "completed") facts.push("in progress");
   if (snapshot.consistency !== "crash") facts.push(`${snapshot.consistency} consistent`);
   if (snapshot.protected) facts.push("protected");
@@ -144,6 +181,7 @@ function node(server, snapshot, most) {
   if (snapshot.description) title.append(make("div", { className: "quiet", textContent: snapshot.description }));
   const row = make("div", { className: "row" }, title, bars(snapshot, most));
   row.append(button("Restore", name, () => restore(server, { ...snapshot, name })));
+  if (!automatic) row.append(button("Clone", name, () => cloneServer(server, snapshot)));
   if (!automatic) row.append(button("Delete", name, () => remove(snapshot), { className: "bad", disabled: snapshot.protected }));
   const item = make("li", {}, row);
   item.dataset.snapshot = snapshot.id;
@@ -176,15 +214,49 @@ function tree(server, snapshots) {
   return root;
 }
 
+// The backups of a server, which are asked for when somebody wants to see them.
+function backupsOf(server) {
+  const box = make("details", { open: unfolded.has(server.id) }, make("summary", { textContent: "Backups" }));
+  box.querySelector("summary").setAttribute("aria-label", `Backups of ${server.name}`);
+  const list = make("ul", { className: "plain" });
+  const fill = async () => {
+    const found = (await ask("GET", `backups/?server_id=${server.id}`)).results;
+    list.replaceChildren(...found.map((one) => backup(server, one)));
+    if (!found.length) list.append(make("li", { className: "quiet", textContent: "There is none." }));
+  };
+  box.addEventListener("toggle", () => {
+    if (box.open) fill().catch((problem) => say(problem.message, true));
+    if (box.open) unfolded.add(server.id); else unfolded.delete(server.id);
+  });
+  box.append(make("div", { className: "row" }, list, button("New backup", `of ${server.name}`, () => createBackup(server))));
+  return box;
+}
+
+function backup(server, one) {
+  const facts = [one.backup_type, one.status === "completed" ? `${one.size_mb} MiB` : "being copied …"];
+  if (one.expires_at) facts.push(`goes at ${one.expires_at}`);
+  if (one.description) facts.push(one.description);
+  const row = make("div", { className: "row" }, make("span", {}, make("strong", { textContent: moment(one) }), " ", make("span", { className: "quiet", textContent: facts.join(" · ") })));
+  if (one.status === "completed") {
+    const name = `backup ${one.id}`;
+    row.append(button("Restore", name, () => restore(server, { ...one, name: `the backup of ${moment(one)}` }, "backups")), button("Delete", name, () => removeBackup(one), { className: "bad" }));
+  }
+  return make("li", {}, row);
+}
+
 function card(server, snapshots) {
   const id = `server-${server.id}`;
-  const title = make("div", {}, make("h3", { id, textContent: server.name }), make("span", { className: "quiet", textContent: `id ${server.id} · ${snapshots.filter((one) => one.kind === "user").length} of ${server.snapshot_limit} snapshots` }));
+  const facts = [`id ${server.id}`, `${snapshots.filter((one) => one.kind === "user").length} of ${server.snapshot_limit} snapshots`];
+  if (server.schedule) facts.push(`one every ${server.schedule.every_seconds} s`);
+  if (server.automatic_backups) facts.push("a backup each day");
+  const title = make("div", {}, make("h3", { id, textContent: server.name }), make("span", { className: "quiet", textContent: facts.join(" · ") }));
   const row = make("div", { className: "row" }, title, make("span", { className: "state", textContent: server.status }));
   row.append(button("Snapshot", `of ${server.name}`, () => createSnapshot(server)));
   if (snapshots.some((one) => one.kind === "before_restore")) row.append(button("Undo restore", `of ${server.name}`, () => undo(server)));
   const verb = { active: "Stop", stopped: "Start", suspended: "Resume" }[server.status];
   if (verb) row.append(button(verb, server.name, () => attempt(`${verb} ${server.name}`, () => ask("POST", `servers/${server.id}/${verb.toLowerCase()}/`).then(() => true))));
-  const article = make("article", {}, row, tree(server, snapshots));
+  if (server.status !== "active") row.append(button("Delete server", server.name, () => removeServer(server, snapshots), { className: "bad" }));
+  const article = make("article", {}, row, tree(server, snapshots), backupsOf(server));
   article.setAttribute("aria-labelledby", id);
   article.dataset.server = server.id;
   return article;
@@ -205,11 +277,31 @@ async function draw() {
   const lists = await Promise.all(servers.results.map((server) => ask("GET", `snapshots/?automatic=true&server_id=${server.id}`)));
   const focus = document.activeElement?.getAttribute("aria-label");
   $("list").replaceChildren(...servers.results.map((server, nth) => card(server, lists[nth].results)));
-  if (!servers.count) $("list").append(make("p", { textContent: wanted ? `No server is called ${wanted}.` : "There is no server yet: POST /api/v1/servers/ makes one." }));
+  if (!servers.count) $("list").append(make("p", { textContent: wanted ? `No server is called ${wanted}.` : "There is no server yet." }));
   if (focus) document.querySelector(`#list [aria-label="${CSS.escape(focus)}"]`)?.focus();
   $("more").hidden = servers.results.length >= servers.count;
   const capacity = space.capacity_bytes === null ? "" : ` of ${size(space.capacity_bytes)}`;
+  watchCollector().catch((problem) => say(problem.message, true));
   $("space").textContent = `${servers.count} servers · ${size(space.used_bytes)}${capacity} used${space.halted ? " · HALTED: the medium failed" : ""}`;
+}
+
+// What the collector has still to do, for as long as it has something to do.
+let most = 0, watching = false;
+async function watchCollector() {
+  if (watching || !token) return;
+  watching = true;
+  try {
+    for (;;) {
+      const left = await ask("GET", "collector/");
+      most = left.waiting_versions ? Math.max(most, left.waiting_bytes) : 0;
+      $("collector").hidden = !left.waiting_versions;
+      $("collector-text").textContent = `Giving back what was deleted: about ${size(left.waiting_bytes)} to go`;
+      $("collector-bar").max = most || 1;
+      $("collector-bar").value = most - left.waiting_bytes;
+      if (!left.waiting_versions || !token) return;
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+  } finally { watching = false; }
 }
 
 // Server-sent events, read with fetch: an EventSource cannot send a token.
@@ -242,6 +334,7 @@ function signOut(text = "") {
   $("sign-in").hidden = false;
   $("list").replaceChildren();
   $("space").textContent = "";
+  $("collector").hidden = true;
   say(text, !!text);
   $("token").focus();
 }
@@ -263,6 +356,7 @@ $("sign-in").addEventListener("submit", (event) => {
   signIn().catch((problem) => signOut(problem.message));
 });
 $("sign-out").addEventListener("click", () => signOut());
+$("new-server").addEventListener("click", createServer);
 $("more").addEventListener("click", () => { shown += PAGE; refresh(); });
 $("filter").addEventListener("change", () => refresh().catch((problem) => say(problem.message, true)));
 if (token) signIn().catch((problem) => signOut(problem.message));

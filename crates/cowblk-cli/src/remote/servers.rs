@@ -1,78 +1,74 @@
 //! `cowblk --url ... server`.
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
-use super::{Remote, not_here, text};
+use super::Remote;
+use crate::clones::{self, ServerCloneArguments};
+use crate::edit::ServerEditArguments;
 use crate::failure::Failure;
-use crate::server::Command;
-use crate::table::{Column, Table};
+use crate::marks::{Limit, change_labels};
+use crate::server::{self, Command};
+use crate::view::ServerView;
 
 pub(super) fn run(remote: &Remote, command: Command) -> Result<(), Failure> {
     match command {
         Command::Create { name } => {
-            let made = remote.post("servers/", &json!({ "name": name }))?;
-            remote.output.item(&made, &format!("created server {} (id {})", text(&made["name"]), made["id"]))
+            let view = Remote::server_in(remote.post("servers/", &json!({ "name": name }))?)?;
+            remote.output.item(&view, &server::created(&view))
         }
-        Command::Clone(arguments) => {
-            let server = remote.server(&arguments.server)?;
-            let snapshot = remote.snapshot(&server, &arguments.snapshot)?;
-            let path = format!("snapshots/{}/clone/", snapshot["id"]);
-            let made = remote.post(&path, &json!({ "name": arguments.name }))?;
-            let sentence = format!(
-                "created server {} (id {}) from snapshot {}",
-                text(&made["name"]),
-                made["id"],
-                text(&snapshot["name"])
-            );
-            remote.output.item(&made, &sentence)
+        Command::Clone(arguments) => clone(remote, &arguments),
+        Command::Reset { name } => {
+            let id = remote.server(&name)?.id;
+            // An answer comes at the end of it, but calls the server `restoring`.
+            let mut view = Remote::server_in(remote.post(&format!("servers/{id}/reset/"), &json!({}))?)?;
+            view.status = Some("stopped".into());
+            view.snapshots = remote.snapshots(&view)?;
+            remote.output.item(&view, &clones::reset_done(&name))
         }
-        Command::List => list(remote),
-        Command::Show { name } => show(remote, &name),
+        Command::Edit(arguments) => edit(remote, &arguments),
+        Command::List => {
+            let views = remote.servers(None)?;
+            remote.output.list(&views, &server::table(&views))
+        }
+        Command::Show { name } => {
+            let views = remote.servers(Some(&name))?;
+            views.iter().try_for_each(|view| remote.output.item(view, &server::details(view)))
+        }
         Command::Delete { name } => {
-            let server = remote.server(&name)?;
-            remote.client.ask("DELETE", &format!("servers/{}/", server["id"]), None)?;
-            remote.output.item(&server, &format!("deleted server {}", text(&server["name"])))
+            let views = remote.servers(Some(&name))?;
+            views.iter().try_for_each(|view| {
+                remote.delete(&format!("servers/{}/", view.id))?;
+                remote.output.item(view, &server::deleted(view))
+            })
         }
-        Command::Edit(_) => Err(not_here("`server edit`")),
-        Command::Reset { .. } => Err(not_here("`server reset`")),
     }
 }
 
-fn list(remote: &Remote) -> Result<(), Failure> {
-    let servers = remote.get("servers/")?;
-    let mut table = Table::new([
-        Column::Right("ID"),
-        Column::Left("NAME"),
-        Column::Left("STATUS"),
-        Column::Right("DISKS"),
-        Column::Left("CREATED"),
-    ]);
-    for one in servers["results"].as_array().into_iter().flatten() {
-        let disks = one["disks"].as_array().map_or(0, Vec::len);
-        table.row([
-            text(&one["id"]),
-            text(&one["name"]),
-            text(&one["status"]),
-            disks.to_string(),
-            text(&one["created_at"]),
-        ]);
-    }
-    remote.output.item(&servers, table.to_string().trim_end())
+fn clone(remote: &Remote, arguments: &ServerCloneArguments) -> Result<(), Failure> {
+    let server = remote.server(&arguments.server)?;
+    let snapshot = remote.snapshot(&server, &arguments.snapshot)?;
+    let path = format!("snapshots/{}/clone/", snapshot.id);
+    let view = Remote::server_in(remote.post(&path, &json!({ "name": arguments.name }))?)?;
+    remote.output.item(&view, &clones::cloned_server(arguments, &view))
 }
 
-fn show(remote: &Remote, name: &str) -> Result<(), Failure> {
-    let server = remote.server(name)?;
-    let snapshots = remote.snapshots(&server)?;
-    let sentence = format!(
-        "server {} (id {}), {}, created {}\n\n{}\n{}",
-        text(&server["name"]),
-        server["id"],
-        text(&server["status"]),
-        text(&server["created_at"]),
-        super::disks::table(&server),
-        super::snapshots::table(&snapshots)
-    );
-    let mut whole: Map<String, Value> = server.as_object().cloned().unwrap_or_default();
-    whole.insert("snapshots".into(), snapshots.into());
-    remote.output.item(&whole, sentence.trim_end())
+fn edit(remote: &Remote, arguments: &ServerEditArguments) -> Result<(), Failure> {
+    let server: ServerView = remote.server(&arguments.name)?;
+    let changes = &arguments.changes;
+    let mut body = json!({});
+    // Null takes a limit away.
+    if let Some(Limit(limit)) = changes.max_snapshots {
+        body["snapshot_limit"] = limit.into();
+    }
+    if let Some(Limit(limit)) = changes.max_disk_bytes {
+        body["max_disk_bytes"] = limit.into();
+    }
+    if !changes.labels.is_empty() || !changes.unlabels.is_empty() {
+        let mut labels = server.labels;
+        change_labels(&mut labels, &changes.labels, &changes.unlabels);
+        body["labels"] = json!(labels);
+    }
+    let mut view = Remote::server_in(remote.patch(&format!("servers/{}/", server.id), &body)?)?;
+    view.snapshots = remote.snapshots(&view)?;
+    remote.output.item(&view, &format!("edited server {}", view.name))
 }

@@ -1,96 +1,154 @@
 //! `cowblk --url ... snapshot`.
 
-use serde_json::{Value, json};
+use cowblk::{Freed, SnapshotMarks};
+use serde_json::json;
 
-use super::{Remote, not_here, text};
+use super::{Remote, not_over_http, parsed, results};
+use crate::edit::SnapshotEditArguments;
 use crate::failure::Failure;
-use crate::sizes::human;
-use crate::snapshot::Command;
-use crate::table::{Column, Table};
+use crate::marks::NewMarks;
+use crate::prune::{self, Fate};
+use crate::snapshot::{self, Command, Restored, WouldFree};
+use crate::times;
+use crate::tree;
+use crate::view::{Owner, ServerView, SnapshotView};
 
 pub(super) fn run(remote: &Remote, command: Command) -> Result<(), Failure> {
     match command {
         Command::Create { server, name, description, marks } => {
-            let marks = marks.marks();
-            let body = json!({
-                "server_id": remote.server(&server)?["id"], "name": name, "description": description,
-                "protected": marks.protected, "expires_at": marks.expires_at.map(crate::times::rfc3339), "labels": marks.labels,
-            });
-            let made = remote.post("snapshots/", &body)?;
-            let sentence =
-                format!("created snapshot {} (id {}) of {server}", text(&made["name"]), made["id"]);
-            remote.output.item(&made, &sentence)
+            create(remote, &server, (&name, &description), &marks)
         }
-        Command::List { tree: true, .. } => Err(not_here("`snapshot list --tree`")),
+        Command::Edit(arguments) => edit(remote, &arguments),
+        Command::List { server, tree: true } => tree::say(remote.output, &remote.servers(server.as_deref())?),
         Command::List { server, tree: false } => {
-            let filter = match server {
-                Some(name) => format!("&server_id={}", remote.server(&name)?["id"]),
-                None => String::new(),
+            let views = match server {
+                Some(name) => remote.snapshots(&remote.server(&name)?)?,
+                None => results(remote.get("snapshots/?automatic=true")?)?,
             };
-            let list = remote.get(&format!("snapshots/?automatic=true{filter}"))?;
-            let all = list["results"].as_array().map_or(&[][..], Vec::as_slice);
-            remote.output.item(&list, table(all).to_string().trim_end())
+            remote.output.list(&views, &snapshot::table(&views))
         }
         Command::Show { server, snapshot } => {
-            let one = remote.snapshot(&remote.server(&server)?, &snapshot)?;
-            remote.output.item(&one, table(std::slice::from_ref(&one)).to_string().trim_end())
+            let view = remote.snapshot(&remote.server(&server)?, &snapshot)?;
+            remote.output.item(&view, &snapshot::details(&view))
         }
         Command::Restore { server, snapshot, undo: _ } => restore(remote, &server, snapshot.as_deref()),
         Command::Delete { server, snapshots, dry_run } => delete(remote, &server, &snapshots, dry_run),
-        Command::Edit(_) => Err(not_here("`snapshot edit`")),
-        Command::Prune(_) => Err(not_here("`snapshot prune`")),
-        Command::Export { .. } => Err(not_here("`snapshot export`")),
+        Command::Prune(arguments) => prune(remote, &arguments),
+        Command::Export { .. } => Err(not_over_http("`snapshot export`")),
     }
 }
 
-fn restore(remote: &Remote, server: &str, snapshot: Option<&str>) -> Result<(), Failure> {
-    let server = remote.server(server)?;
-    let path = match snapshot {
-        Some(name) => format!("snapshots/{}/restore/", remote.snapshot(&server, name)?["id"]),
-        None => format!("servers/{}/undo/", server["id"]),
+fn create(
+    remote: &Remote,
+    server: &str,
+    (name, description): (&str, &str),
+    marks: &NewMarks,
+) -> Result<(), Failure> {
+    let marks = marks.marks();
+    let body = json!({
+        "server_id": remote.server(server)?.id, "name": name, "description": description,
+        "protected": marks.protected, "expires_at": marks.expires_at.map(times::rfc3339), "labels": marks.labels,
+    });
+    let view: SnapshotView = parsed(remote.post("snapshots/", &body)?)?;
+    remote.output.item(&view, &snapshot::created(&view))
+}
+
+fn edit(remote: &Remote, arguments: &SnapshotEditArguments) -> Result<(), Failure> {
+    let view = remote.snapshot(&remote.server(&arguments.server)?, &arguments.snapshot)?;
+    let expires_at = view.expires_at.as_deref().and_then(|text| times::parse_rfc3339(text).ok());
+    let mut marks = SnapshotMarks { protected: view.protected, expires_at, labels: view.labels };
+    arguments.changes.apply(&mut marks);
+    let expires_at = marks.expires_at.map_or_else(String::new, times::rfc3339); // an empty text: never
+    let body = json!({ "protected": marks.protected, "expires_at": expires_at, "labels": marks.labels });
+    let view: SnapshotView = parsed(remote.patch(&format!("snapshots/{}/", view.id), &body)?)?;
+    remote.output.item(&view, &format!("edited snapshot {} of {}", view.title(), view.server.name))
+}
+
+fn restore(remote: &Remote, name: &str, snapshot: Option<&str>) -> Result<(), Failure> {
+    let server = remote.server(name)?;
+    let (view, path) = match snapshot {
+        Some(name) => {
+            let view = remote.snapshot(&server, name)?;
+            let path = format!("snapshots/{}/restore/", view.id);
+            (view, path)
+        }
+        None => (
+            replaced(remote, &server)?.ok_or_else(|| {
+                snapshot::nothing_to_undo(&Owner { id: server.id, name: server.name.clone() })
+            })?,
+            format!("servers/{}/undo/", server.id),
+        ),
     };
-    let done = remote.post(&path, &json!({}))?;
-    remote.output.item(&done, &text(&done["message"]))
+    remote.post(&path, &json!({}))?;
+    let restored = Restored { snapshot: view, before_restore: replaced(remote, &server)? };
+    remote.output.item(&restored, &restored.text(snapshot.is_none()))
+}
+
+/// What the last restore of a server replaced.
+fn replaced(remote: &Remote, server: &ServerView) -> Result<Option<SnapshotView>, Failure> {
+    Ok(remote.snapshots(server)?.into_iter().find(|one| one.kind == "before_restore"))
 }
 
 fn delete(remote: &Remote, server: &str, names: &[String], is_dry_run: bool) -> Result<(), Failure> {
-    let server = remote.server(server)?;
+    let of = remote.server(server)?;
     // All are looked up first: if one does not exist, none is deleted.
-    let found = names.iter().map(|name| remote.snapshot(&server, name)).collect::<Result<Vec<Value>, _>>()?;
+    let found = names.iter().map(|name| remote.snapshot(&of, name)).collect::<Result<Vec<_>, _>>();
+    let mut snapshots = found?;
+    snapshots.sort_by_key(|view| view.id);
+    snapshots.dedup_by_key(|view| view.id);
     if is_dry_run {
-        let ids: Vec<String> = found.iter().map(|one| one["id"].to_string()).collect();
-        let freed = remote.get(&format!("would-free/?ids={}", ids.join(",")))?;
-        let bytes = freed["data_bytes"].as_u64().unwrap_or(0);
-        return remote.output.item(&freed, &format!("deleting them would free {}", human(bytes)));
+        let ids: Vec<String> = snapshots.iter().map(|view| view.id.to_string()).collect();
+        let answer = remote.get(&format!("would-free/?ids={}", ids.join(",")))?;
+        let bytes = |key: &str| answer[key].as_u64().unwrap_or(0);
+        let freed = Freed { data_bytes: bytes("data_bytes"), metadata_bytes: bytes("metadata_bytes") };
+        let would_free = WouldFree { snapshots, freed };
+        return remote.output.item(&would_free, &would_free.text(server));
     }
-    for one in &found {
-        remote.client.ask("DELETE", &format!("snapshots/{}/", one["id"]), None)?;
+    for view in &snapshots {
+        remote.delete(&format!("snapshots/{}/", view.id))?;
     }
-    let shown: Vec<String> =
-        found.iter().map(|one| format!("{} (id {})", text(&one["name"]), one["id"])).collect();
-    remote.output.many(&found, &format!("deleted {}", shown.join(", ")))
+    remote.output.many(&snapshots, &snapshot::deleted(server, &snapshots))
 }
 
-/// A list of snapshots.
-pub(super) fn table(snapshots: &[Value]) -> Table {
-    let mut table = Table::new([
-        Column::Right("ID"),
-        Column::Left("SERVER"),
-        Column::Left("NAME"),
-        Column::Left("STATUS"),
-        Column::Right("SIZE MB"),
-        Column::Left("CREATED"),
-    ]);
-    for one in snapshots {
-        let size = if one["size_mb"].is_null() { "-".into() } else { text(&one["size_mb"]) };
-        table.row([
-            text(&one["id"]),
-            text(&one["server"]["name"]),
-            text(&one["name"]),
-            text(&one["status"]),
-            size,
-            text(&one["created_at"]),
-        ]);
+fn prune(remote: &Remote, arguments: &prune::Arguments) -> Result<(), Failure> {
+    let policy = arguments.policy();
+    let label = policy.only_labelled.map(|(key, value)| format!("{key}={value}"));
+    let rules = [
+        ("last", policy.last),
+        ("hourly", policy.hourly),
+        ("daily", policy.daily),
+        ("weekly", policy.weekly),
+        ("monthly", policy.monthly),
+        ("yearly", policy.yearly),
+    ];
+    let mut fates: Vec<Fate> = Vec::new();
+    for server in remote.servers(arguments.server.as_deref())? {
+        let path = format!("servers/{}/prune/", server.id);
+        let answer = if arguments.dry_run {
+            let mut query: Vec<String> = rules.map(|(key, count)| format!("{key}={count}")).into();
+            query.extend(label.as_deref().map(|label| format!("label={}", encoded(label))));
+            remote.get(&format!("{path}?{}", query.join("&")))?
+        } else {
+            let mut body = json!({ "label": label });
+            for (key, count) in rules {
+                body[key] = count.into();
+            }
+            remote.post(&path, &body)?
+        };
+        fates.extend(results::<Fate>(answer)?);
     }
-    table
+    for fate in &mut fates {
+        let is_automatic = fate.reasons.iter().any(|reason| reason == "before_restore");
+        fate.title = if is_automatic { "(before restore)".into() } else { fate.name.clone() };
+    }
+    remote.output.many(&fates, &prune::text(&fates, arguments.dry_run))
+}
+
+/// A text as part of a query.
+fn encoded(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    let one = |byte: u8| {
+        if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+    };
+    text.bytes().map(one).collect()
 }

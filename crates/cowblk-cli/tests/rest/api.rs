@@ -281,6 +281,62 @@ fn what_lies_beyond_the_given_api_works() {
     }
 }
 
+/// A deleted snapshot that several disks go on from stays hidden until they are gone; the collector has nothing to do with it meanwhile.
+#[test]
+fn the_collector_comes_to_an_end() {
+    let site = Site::new();
+    let daemon = site.start();
+    let id = daemon.make_server("web");
+    let snapshot = daemon.make_snapshot(id, "golden");
+    for name in ["a", "b"] {
+        daemon.post(&format!("/api/v1/snapshots/{snapshot}/clone/"), &json!({"name": name})).expect(201);
+    }
+    assert_eq!(daemon.delete(&format!("/api/v1/snapshots/{snapshot}/")).status, 204);
+    let collected = daemon.ask("POST", "/api/v1/collector/", None, &[]).expect(200);
+    assert_eq!(collected["freed_bytes"], json!(0));
+    let left = daemon.get("/api/v1/collector/").expect(200);
+    assert_eq!((&left["waiting_versions"], &left["waiting_bytes"]), (&json!(0), &json!(0)));
+    assert!(daemon.get("/metrics").text.contains("\ncowblk_collector_waiting_versions 0\n"));
+    daemon.ask("POST", "/api/v1/trim/", None, &[]).expect(200);
+}
+
+/// A clone goes back to its origin, stopped first; what was not cloned does not. Changes are told since any snapshot.
+#[test]
+fn clones_are_reset_and_changes_told() {
+    let site = Site::new();
+    let daemon = site.start();
+    let id = daemon.make_server("web");
+    let snapshot = daemon.make_snapshot(id, "golden");
+    let path = format!("/api/v1/snapshots/{snapshot}/clone/");
+    let clone = daemon.post(&path, &json!({"name": "clone"})).expect(201)["id"].as_u64().unwrap();
+    let disk = format!("/api/v1/servers/{clone}/disks/vda/");
+    daemon.patch(&disk, &json!({"size_bytes": 16 << 20, "when_full_wait_seconds": 5})).expect(200);
+    daemon.ask("POST", &format!("/api/v1/servers/{clone}/start/"), None, &[]).expect(200);
+    let reset = daemon.ask("POST", &format!("/api/v1/servers/{clone}/reset/"), None, &[]).expect(200);
+    assert_eq!((&reset["disks"][0]["size_bytes"], &reset["origin"]), (&json!(8 << 20), &json!(snapshot)));
+    assert_eq!(daemon.rested(clone), "stopped", "it was stopped first");
+    let refused = daemon.ask("POST", &format!("/api/v1/servers/{id}/reset/"), None, &[]);
+    assert_eq!(refused.refusal(400), "wrong_state");
+    assert_eq!(daemon.patch(&disk, &json!({})).refusal(400), "invalid");
+    daemon.patch(&format!("/api/v1/servers/{id}/disks/vda/"), &json!({"size_gb": 1})).expect(200);
+    let changes = daemon.get(&format!("/api/v1/servers/{id}/changes/")).expect(200);
+    let one = &changes["results"][0];
+    assert_eq!((&one["since"], &one["older_size_bytes"]), (&json!(snapshot), &json!(8 << 20)));
+    assert_eq!((&one["size_bytes"], &one["data_bytes"]), (&json!(1 << 30), &json!(0)));
+    let wrong = daemon.get(&format!("/api/v1/servers/{clone}/changes/?since={snapshot}"));
+    assert_eq!(wrong.refusal(400), "invalid", "a snapshot of another server");
+    let server = format!("/api/v1/servers/{id}/");
+    let limited = daemon.patch(&server, &json!({"snapshot_limit": 1, "max_disk_bytes": 1 << 30})).expect(200);
+    assert_eq!((&limited["snapshot_limit"], &limited["max_disk_bytes"]), (&json!(1), &json!(1 << 30)));
+    let body = json!({"server_id": id, "name": "more"});
+    assert_eq!(daemon.post("/api/v1/snapshots/", &body).refusal(400), "limit_reached");
+    let disk = json!({"name": "vdb", "size_bytes": 4096});
+    assert_eq!(daemon.post(&format!("{server}disks/"), &disk).refusal(400), "limit_reached");
+    let free = daemon.patch(&server, &json!({"snapshot_limit": null, "max_disk_bytes": null})).expect(200);
+    assert_eq!((&free["snapshot_limit"], &free["max_disk_bytes"]), (&json!(5), &Value::Null));
+    daemon.post("/api/v1/snapshots/", &body).expect(201);
+}
+
 #[test]
 fn a_post_with_a_key_is_done_once() {
     let site = Site::new();

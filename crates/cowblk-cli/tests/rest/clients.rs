@@ -63,6 +63,52 @@ fn the_examples_for_javascript_run_as_they_are() {
     run("node", "-e", include_str!("examples/fetch.js"), (&site, &daemon, id));
 }
 
+/// A newcomer pastes what the README says, in its order.
+#[test]
+fn the_readme_works_as_it_stands() {
+    let readme =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")).unwrap();
+    let section = readme.split("\n## The daemon\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let site = Site::new();
+    let daemon = site.start();
+    let block = |language: &str| {
+        let fence = format!("```{language}\n");
+        let found: Vec<String> =
+            section.split(&fence).skip(1).map(|part| part.split("```").next().unwrap().to_owned()).collect();
+        assert!(!found.is_empty(), "{language}");
+        found.last().unwrap().replace("http://127.0.0.1:8780", &daemon.url())
+    };
+    let cowblk = format!("{} --store {}", env!("CARGO_BIN_EXE_cowblk"), site.path("pool.cow").display());
+    let commands = block("sh").replace("$(cowblk ", &format!("$({cowblk} ")).replace("curl ", "curl -sSf ");
+    let told = |program: &str, option: &str, script: &str| {
+        let output = match Command::new(program).arg(option).arg(script).output() {
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+                println!("skipped: there is no {program}");
+                return None;
+            }
+            output => output.unwrap(),
+        };
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        if said.contains("No module named 'requests'") {
+            println!("skipped: python has no requests");
+            return None;
+        }
+        assert!(output.status.success(), "{program}: {said}");
+        Some(said)
+    };
+    let Some(said) = told("sh", "-euc", &commands) else { return };
+    assert!(said.contains("in_progress") && said.contains("\"count\":1"), "{said}");
+    let mine = |script: String| script.replace("Bearer TOKEN", &format!("Bearer {}", site.token));
+    if let Some(said) = told("python3", "-c", &mine(block("python"))) {
+        assert!(said.contains("hold snapshot before-update-snapshot again"), "{said}");
+        daemon.rested(12345);
+        if let Some(said) = told("node", "-e", &mine(block("js"))) {
+            assert!(said.contains("The disks of web-server-01 hold snapshot"), "{said}");
+        }
+    }
+}
+
 /// What happens is told while it happens.
 #[test]
 fn a_client_hears_what_happens() {

@@ -112,6 +112,91 @@ fn a_guest_that_cannot_be_frozen_is_thawed_all_the_same() {
     assert_eq!(log(&site), ["freeze ", "thaw ", "freeze ", "thaw "]);
 }
 
+/// The only thread of the store is busy with an image when the guest is frozen: the watchdog does not wait for the snapshot. That says
+/// that it is no better than what a crash leaves.
+#[test]
+fn a_guest_is_not_frozen_for_longer_than_it_may_be() {
+    let site = Site::new();
+    std::fs::create_dir(site.path("images")).unwrap();
+    let image = site.path("images/zeros.raw");
+    std::fs::File::create_new(&image).unwrap().set_len(2 << 30).unwrap();
+    let go = site.path("go");
+    let freeze = program(&site, "freeze", &format!("until [ -e {} ]; do sleep 0.01; done", go.display()));
+    let thaw = program(&site, "thaw", "");
+    let hooks = json!({"freeze": {"command": [freeze]}, "thaw": {"command": [thaw]}});
+    std::fs::write(site.path("hooks.json"), hooks.to_string()).unwrap();
+    let (hooks, images) = (site.path("hooks.json"), site.path("images"));
+    let daemon = site.start_with(&[
+        "--threads",
+        "1",
+        "--frozen-time",
+        "1",
+        "--hooks",
+        hooks.to_str().unwrap(),
+        "--allow-images",
+        images.to_str().unwrap(),
+    ]);
+    let id = active_server(&daemon);
+    std::thread::scope(|scope| {
+        let asking =
+            scope.spawn(|| daemon.post("/api/v1/snapshots/", &json!({"server_id": id, "name": "a"})));
+        while log(&site).is_empty() {
+            std::thread::sleep(Duration::from_millis(5)); // the guest is being frozen
+        }
+        let (address, authorization) = (daemon.address.clone(), format!("Bearer {}", site.token));
+        let disks = json!([{"name": "vda", "image": image}]);
+        let body = json!({"name": "large", "disks": disks}).to_string();
+        // Nobody waits for its answer: it is under way once others wait for the thread.
+        let filling = scope.spawn(move || {
+            let headers = [("Authorization", authorization.as_str()), ("Content-Type", "application/json")];
+            crate::daemon::exchange(&address, "POST", "/api/v1/servers/", body.as_bytes(), &headers)
+        });
+        let journal = site.path("pool.cow.serve/requests.journal");
+        while !std::fs::read_to_string(&journal).unwrap().contains("\"large\"") {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::fs::write(&go, "").unwrap();
+        while log(&site).len() < 2 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(log(&site), ["freeze ", "thaw "]);
+        assert!(!asking.is_finished(), "the guest runs again, and the snapshot is still waiting");
+        let made = asking.join().unwrap().expect(201);
+        assert_eq!(made["consistency"], "crash", "{made}");
+        filling.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_request_that_takes_too_long_is_answered_and_goes_on() {
+    let site = Site::new();
+    let go = site.path("go");
+    let stop = program(&site, "stop", &format!("until [ -e {} ]; do sleep 0.01; done", go.display()));
+    std::fs::write(site.path("hooks.json"), json!({"stop": {"command": [stop]}}).to_string()).unwrap();
+    let hooks = site.path("hooks.json");
+    let daemon = site.start_with(&["--request-time", "1", "--hooks", hooks.to_str().unwrap()]);
+    let id = active_server(&daemon);
+    let key = [("Idempotency-Key", "stop-it")];
+    let path = format!("/api/v1/servers/{id}/stop/");
+    assert_eq!(daemon.ask("POST", &path, None, &key).refusal(504), "timed_out");
+    assert_eq!(daemon.ask("POST", &path, None, &key).refusal(409), "under_way");
+    assert_eq!(daemon.status_of(id), "active", "it is still being stopped");
+    std::fs::write(&go, "").unwrap();
+    while daemon.status_of(id) != "stopped" {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Whoever asks again with the same key hears how it ended.
+    let answer = loop {
+        let answer = daemon.ask("POST", &path, None, &key);
+        if answer.status != 409 {
+            break answer;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!(answer.expect(200)["status"], "stopped");
+    assert_eq!(log(&site), ["stop "], "once");
+}
+
 #[test]
 fn a_daemon_that_is_killed_while_a_guest_is_frozen_thaws_it_at_its_next_start() {
     let site = Site::new();

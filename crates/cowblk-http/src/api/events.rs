@@ -15,7 +15,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(15);
 ///
 /// A stream of server-sent events. `kind` is `server.created`, `server.changed`, `server.status`, `server.restored`,
 /// `server.deleted`, `snapshot.created`, `snapshot.completed`, `snapshot.changed`, `snapshot.deleted`, `backup.completed`,
-/// `backup.failed` or `backup.deleted`. A client that is too slow gets `missed`: it
+/// `backup.failed`, `backup.deleted`, `schedule.failed` or `collector.done`. A client that is too slow gets `missed`: it
 /// should list anew.
 #[utoipa::path(get, path = "/api/v1/events/", tag = "store",
     responses((status = 200, content_type = "text/event-stream", body = String)))]

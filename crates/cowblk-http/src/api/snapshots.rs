@@ -1,4 +1,4 @@
-//! Snapshots: list, create, show, change, delete, restore, clone, compare.
+//! Snapshots: list, create, show, change, delete, restore, clone; what deleting some would free.
 
 use crate::app::{Shared, server_of, snapshot_of};
 use crate::flows::create as creation;
@@ -15,13 +15,11 @@ use crate::times::{mebibytes, rfc3339};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use cowblk::{Point, Snapshot, SnapshotId, Store};
+use cowblk::{SnapshotId, Store};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
 
-/// Ranges that an answer lists at most.
-const RANGES_MAX: usize = 10_000;
 /// Snapshots that can be asked about at once.
 const SET_MAX: usize = 1000;
 
@@ -208,92 +206,6 @@ pub(super) async fn clone_server(
     Ok((StatusCode::CREATED, Json(made)))
 }
 
-/// What to compare with.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct Since {
-    /// An older snapshot of the same server; without one, everything that the snapshot holds is listed.
-    since: Option<u64>,
-}
-
-/// A disk's changes.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ChangesView {
-    disk: String,
-    size_bytes: u64,
-    data_bytes: u64,
-    hole_bytes: u64,
-    changes: Vec<RangeView>,
-    /// There are more ranges than are listed; the sums are of all.
-    is_cut: bool,
-}
-
-/// A range that changed.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct RangeView {
-    offset: u64,
-    length: u64,
-    /// `data` or `hole`.
-    kind: &'static str,
-}
-
-/// Which ranges changed between two snapshots
-#[utoipa::path(get, path = "/api/v1/snapshots/{id}/changes/", tag = "snapshots", params(("id" = u64, Path), Since),
-    responses((status = 200, body = List<ChangesView>)))]
-pub(super) async fn changes(
-    State(app): State<Shared>,
-    Id(id): Id,
-    Query(query): Query<Since>,
-) -> Result<Json<List<ChangesView>>, Refusal> {
-    let act = move |store: &Store| {
-        let (newer, server) = snapshot_of(store, id)?;
-        let older = match query.since {
-            None => None,
-            Some(id) => match snapshot_of(store, id) {
-                Ok((older, owner)) if owner.id() == server.id() => Some(older),
-                _ => {
-                    return Err(Refusal::invalid(format!(
-                        "`since`: server {:?} has no snapshot {id}",
-                        server.name()
-                    )));
-                }
-            },
-        };
-        let results: Vec<ChangesView> = compare(store, older.as_ref(), &newer)?;
-        Ok(List { count: results.len(), results })
-    };
-    app.engine.run(act).await.map(Json)
-}
-
-fn compare(store: &Store, older: Option<&Snapshot>, newer: &Snapshot) -> Result<Vec<ChangesView>, Refusal> {
-    let mut results = Vec::new();
-    for disk in newer.disks() {
-        let before = older.and_then(|older| older.disks().into_iter().find(|one| one.id() == disk.id()));
-        let (name, size_bytes) = (disk.name(), disk.size_bytes());
-        let mut view = ChangesView {
-            disk: name,
-            size_bytes,
-            data_bytes: 0,
-            hole_bytes: 0,
-            changes: Vec::new(),
-            is_cut: false,
-        };
-        for change in store.changes(before.as_ref().map(Point::from).as_ref(), &Point::from(&disk))? {
-            let change = change?;
-            let sum = if change.is_data() { &mut view.data_bytes } else { &mut view.hole_bytes };
-            *sum += change.len;
-            if view.changes.len() < RANGES_MAX {
-                let kind = if change.is_data() { "data" } else { "hole" };
-                view.changes.push(RangeView { offset: change.offset, length: change.len, kind });
-            } else {
-                view.is_cut = true;
-            }
-        }
-        results.push(view);
-    }
-    Ok(results)
-}
-
 /// A set of snapshots.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -328,13 +240,13 @@ pub(super) async fn would_free(
     if ids.len() > SET_MAX {
         return Err(Refusal::invalid(format!("at most {SET_MAX} snapshots at once")));
     }
+    let counted_at = rfc3339(app.now());
     let act = move |store: &Store| {
         for id in &ids {
             snapshot_of(store, *id)?;
         }
         let set: Vec<SnapshotId> = ids.iter().copied().map(SnapshotId).collect();
         let freed = store.would_free(&set)?;
-        let counted_at = rfc3339(crate::times::now());
         let (data_bytes, metadata_bytes) = (freed.data_bytes, freed.metadata_bytes);
         Ok(FreedView { ids, data_bytes, data_mb: mebibytes(data_bytes), metadata_bytes, counted_at })
     };

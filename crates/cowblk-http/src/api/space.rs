@@ -1,9 +1,10 @@
-//! Space: how full the store is, and what the collector has still to do.
+//! Space: how full the store is, what the collector has still to do, and giving space back at once.
 
 use crate::app::Shared;
 use crate::refusal::Refusal;
 use axum::Json;
 use axum::extract::State;
+use cowblk::Store;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -30,8 +31,24 @@ pub(crate) struct SpaceView {
 pub(crate) struct CollectorView {
     /// Deleted contents that it has still to walk.
     waiting_versions: u64,
+    /// About how much that will free, at most.
+    waiting_bytes: u64,
     /// Blocks that it let go of since the daemon was started.
     collected_blocks: u64,
+}
+
+/// What collecting freed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CollectedView {
+    used_blocks_before: u64,
+    used_blocks_after: u64,
+    freed_bytes: u64,
+}
+
+/// What was given back to what lies below the store.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TrimmedView {
+    given_back_bytes: u64,
 }
 
 /// How full the store is
@@ -55,8 +72,39 @@ pub(super) async fn space(State(app): State<Shared>) -> Result<Json<SpaceView>, 
 /// What the collector has still to do
 #[utoipa::path(get, path = "/api/v1/collector/", tag = "store", responses((status = 200, body = CollectorView)))]
 pub(super) async fn collector(State(app): State<Shared>) -> Result<Json<CollectorView>, Refusal> {
-    let act =
-        |store: &cowblk::Store| Ok((store.status().reclaimable_versions, store.stats().collected_blocks));
-    let (waiting_versions, collected_blocks) = app.engine.run(act).await?;
-    Ok(Json(CollectorView { waiting_versions, collected_blocks }))
+    let act = |store: &Store| {
+        let status = store.status();
+        Ok(CollectorView {
+            waiting_versions: status.reclaimable_versions,
+            waiting_bytes: status.reclaimable_blocks * u64::from(status.block_size),
+            collected_blocks: status.collected_blocks,
+        })
+    };
+    app.engine.run(act).await.map(Json)
+}
+
+/// Collect everything that was deleted, at full speed
+#[utoipa::path(post, path = "/api/v1/collector/", tag = "store", responses((status = 200, body = CollectedView)))]
+pub(super) async fn collect(State(app): State<Shared>) -> Result<Json<CollectedView>, Refusal> {
+    let act = |store: &Store| {
+        let before = store.status();
+        store.collect()?;
+        let after = store.status();
+        let freed = before.used_blocks.saturating_sub(after.used_blocks);
+        Ok(CollectedView {
+            used_blocks_before: before.used_blocks,
+            used_blocks_after: after.used_blocks,
+            freed_bytes: freed * u64::from(after.block_size),
+        })
+    };
+    let view = app.engine.run(act).await?;
+    app.tell("collector.done", None, None);
+    Ok(Json(view))
+}
+
+/// Give the space of free blocks back to the file system or device below the store
+#[utoipa::path(post, path = "/api/v1/trim/", tag = "store", responses((status = 200, body = TrimmedView)))]
+pub(super) async fn trim(State(app): State<Shared>) -> Result<Json<TrimmedView>, Refusal> {
+    let act = |store: &Store| Ok(TrimmedView { given_back_bytes: store.trim()? });
+    app.engine.run(act).await.map(Json)
 }

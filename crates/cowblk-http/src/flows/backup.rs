@@ -8,9 +8,8 @@ use super::snapshot::{complain, create as snapshot_of_server, wanted_for_backup}
 use crate::app::{Shared, backup_of, server_of};
 use crate::gate::RequestMark;
 use crate::model::{BackupType, BackupView};
-use crate::refusal::Refusal;
+use crate::refusal::{Code, Refusal};
 use crate::state::{BACKUP, BACKUP_ID, HIDDEN, SERVER_ID, SERVER_NAME};
-use axum::http::StatusCode;
 use cowblk::{ErrorKind, Server, ServerId, Snapshot, SnapshotId, Store};
 use cowblk_stream::{HeadPolicy, Receive, Send};
 use std::io::{BufReader, BufWriter, Write};
@@ -25,8 +24,7 @@ const PIPE_BYTES: usize = 1 << 20;
 
 /// The store of backups.
 pub(crate) fn storage(app: &Shared) -> Result<Store, Refusal> {
-    let missing =
-        || Refusal::new(StatusCode::BAD_REQUEST, "no_backups", "the daemon has no storage for backups");
+    let missing = || Refusal::new(Code::NoBackups, "the daemon has no storage for backups");
     app.backups.clone().ok_or_else(missing)
 }
 
@@ -67,6 +65,7 @@ pub(crate) async fn copy(app: &Shared, id: u64) {
     match copied.await {
         Ok(server) => app.tell("backup.completed", Some(server), None),
         Err(refusal) => {
+            app.metrics.backup_failed();
             app.tell("backup.failed", None, None);
             complain(&refusal);
         }

@@ -5,12 +5,10 @@
 
 use crate::app::{Shared, server_of, snapshot_of};
 use crate::gate::RequestMark;
-use crate::model::{NewDiskView, NewServerView, ServerChangeView, ServerView};
-use crate::refusal::Refusal;
+use crate::model::{Given, NewDiskView, NewServerView, ServerChangeView, ServerView};
+use crate::refusal::{Code, Refusal};
 use crate::state::{Details, REQUEST, STATUS, ServerStatus, UPDATED_AT, own_labels, own_labels_of};
-use crate::times;
-use axum::http::StatusCode;
-use cowblk::{Disk, Server, ServerId, Store};
+use cowblk::{Disk, Server, ServerId, ServerMarks, Store};
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -40,7 +38,7 @@ pub(crate) async fn create(
     let made = app.engine.run(move |store| {
         if store.server(&view.name).is_ok() {
             let detail = format!("there is a server {:?} already; choose another name", view.name);
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, "name_taken", detail));
+            return Err(Refusal::new(Code::NameTaken, detail));
         }
         shared.journal.note_creating(&view.name).map_err(|cause| Refusal::internal(cause.to_string()))?;
         let outcome = build(&shared, store, &view).and_then(|server| {
@@ -140,7 +138,7 @@ fn allowed_image(folders: &[PathBuf], image: &str) -> Result<PathBuf, Refusal> {
     let refused = || {
         let detail =
             "the image is not there, or not in a folder that the operator allowed with --allow-images";
-        Refusal::new(StatusCode::BAD_REQUEST, "image_not_allowed", detail)
+        Refusal::new(Code::ImageNotAllowed, detail)
     };
     if folders.is_empty() || !Path::new(image).is_absolute() {
         return Err(refused());
@@ -201,8 +199,9 @@ fn finish(
     app.details.set(server.id().0, details).map_err(|cause| Refusal::internal(cause.to_string()))?;
     let mut marks = server.marks();
     marks.labels = view.change.labels.clone().unwrap_or_default();
+    change_limits(&mut marks, &view.change);
     marks.labels.insert(STATUS.into(), status.word().into());
-    marks.labels.insert(UPDATED_AT.into(), times::now().to_string());
+    marks.labels.insert(UPDATED_AT.into(), app.now().to_string());
     if let Some(RequestMark(mark)) = mark {
         marks.labels.insert(REQUEST.into(), mark.clone());
     }
@@ -222,7 +221,8 @@ pub(crate) async fn change(app: &Shared, id: u64, change: ServerChangeView) -> R
             marks.labels.retain(|key, _| !own.contains_key(key));
             marks.labels.extend(labels.clone());
         }
-        marks.labels.insert(UPDATED_AT.into(), times::now().to_string());
+        change_limits(&mut marks, &change);
+        marks.labels.insert(UPDATED_AT.into(), shared.now().to_string());
         let mut details = (*shared.details.of(id)).clone();
         change_details(&mut details, &change);
         shared.details.set(id, details).map_err(|cause| Refusal::internal(cause.to_string()))?;
@@ -253,21 +253,25 @@ fn check(app: &Shared, change: &ServerChangeView) -> Result<(), Refusal> {
     if plan_bytes > PLAN_BYTES_MAX {
         return Err(Refusal::invalid(format!("a plan has at most {PLAN_BYTES_MAX} bytes")));
     }
-    if change.snapshot_limit.is_some_and(|limit| limit > SNAPSHOTS_MAX) {
+    if matches!(change.snapshot_limit, Given::Value(limit) if limit > SNAPSHOTS_MAX) {
         return Err(Refusal::invalid(format!("`snapshot_limit` is at most {SNAPSHOTS_MAX}")));
     }
     if change.schedule.as_ref().is_some_and(|schedule| (1..60).contains(&schedule.every_seconds)) {
         return Err(Refusal::invalid("`every_seconds` is at least 60, or 0 for never"));
     }
     if change.automatic_backups == Some(true) && app.backups.is_none() {
-        return Err(Refusal::new(
-            StatusCode::BAD_REQUEST,
-            "no_backups",
-            "the daemon has no storage for backups",
-        ));
+        return Err(Refusal::new(Code::NoBackups, "the daemon has no storage for backups"));
     }
     change.labels.as_ref().map_or(Ok(()), own_labels).map_err(Refusal::invalid)?;
     change.hooks.as_ref().map_or(Ok(()), |hooks| hooks.check_allowed(&app.rules.allowed))
+}
+
+/// Limits that the store itself keeps. That of snapshots is the daemon's: the store would count those of backups.
+fn change_limits(marks: &mut ServerMarks, change: &ServerChangeView) {
+    marks.max_disk_bytes = change.max_disk_bytes.or(marks.max_disk_bytes);
+    if change.snapshot_limit != Given::Nothing {
+        marks.max_snapshots = None;
+    }
 }
 
 fn change_details(details: &mut Details, change: &ServerChangeView) {
@@ -276,7 +280,7 @@ fn change_details(details: &mut Details, change: &ServerChangeView) {
     details.ip_address = change.ip_address.or(details.ip_address.take());
     details.location = change.location.or(details.location.take());
     details.os = change.os.or(details.os.take());
-    details.snapshot_limit = change.snapshot_limit.or(details.snapshot_limit);
+    details.snapshot_limit = change.snapshot_limit.or(details.snapshot_limit.take());
     if let Some(plan) = change.plan {
         details.plan = plan;
     }
@@ -295,5 +299,5 @@ fn change_details(details: &mut Details, change: &ServerChangeView) {
 
 /// What a body names and is not there is a wrong parameter, not a wrong address.
 fn not_a_parameter(refusal: Refusal) -> Refusal {
-    if refusal.status == StatusCode::NOT_FOUND { Refusal::invalid(refusal.detail) } else { refusal }
+    if refusal.code == Code::NotFound { Refusal::invalid(refusal.detail) } else { refusal }
 }

@@ -6,7 +6,6 @@ use crate::hooks::Moment;
 use crate::model::{Owner, ServerView};
 use crate::refusal::Refusal;
 use crate::state::{ServerStatus, set_status};
-use crate::times;
 
 /// One way from status to status.
 struct Way {
@@ -55,7 +54,7 @@ async fn take(app: &Shared, id: u64, way: Way) -> Result<ServerView, Refusal> {
     let shared = app.clone();
     let view = app.engine.run(move |store| {
         let server = server_of(store, id)?;
-        set_status(&server, way.to, times::now())?;
+        set_status(&server, way.to, shared.now())?;
         Ok(shared.view(&server))
     });
     let view = view.await?;

@@ -4,13 +4,12 @@
 //! in memory only, so none is left by a crash: the server is `stopped` then, with the disks as before or as after.
 
 use super::{backup, power, require};
-use crate::app::{Shared, server_of, snapshot_of};
+use crate::app::{App, Restoring, Shared, server_of, snapshot_of};
 use crate::flows::snapshot::complain;
 use crate::hooks::Moment;
-use crate::model::{Owner, RestoredView};
+use crate::model::{Owner, RestoredView, ServerView};
 use crate::refusal::Refusal;
 use crate::state::{ServerStatus, set_status};
-use crate::times;
 use cowblk::{Server, Snapshot, SnapshotId, Store};
 
 /// What to go back to.
@@ -54,22 +53,16 @@ pub(crate) async fn restore(app: &Shared, target: Target, start: bool) -> Result
     require(&owner, status, &[ServerStatus::Active, ServerStatus::Stopped], "restore a snapshot")?;
     let restoring = app.begin_restoring(id);
     drop(lock);
-    if status == ServerStatus::Active {
-        app.run_hook(&owner, Moment::Stop).await?;
-    }
+    stop_first(app, &owner, status).await?;
     let (shared, snapshot_id) = (app.clone(), snapshot.0);
     let swapped = app.engine.run(move |store| {
         let server = server_of(store, id)?;
         let (snapshot_id, is_brought) = target.bring(&shared, store, (&server, snapshot_id))?;
-        if status == ServerStatus::Active {
-            set_status(&server, ServerStatus::Stopped, times::now())?;
-        }
-        let _hold = shared.nbd.as_ref().map(|nbd| nbd.hold(server.id(), "its disks are being restored"));
-        let restored = server.restore(snapshot_id);
+        let restored = alone(&shared, (&server, status), || Ok(server.restore(snapshot_id)?));
         if is_brought {
             store.delete_snapshot(snapshot_id)?;
         }
-        Ok(restored?)
+        restored
     });
     swapped.await?;
     app.tell("server.restored", Some(id), Some(snapshot_id));
@@ -81,15 +74,72 @@ pub(crate) async fn restore(app: &Shared, target: Target, start: bool) -> Result
         owner.name, snapshot.1
     );
     let view = RestoredView::of(snapshot, &owner, message);
+    go_on(app, restoring, start);
+    Ok(view)
+}
+
+/// Takes a clone back to what it was cloned from. Durable when this returns.
+pub(crate) async fn reset(app: &Shared, id: u64, start: bool) -> Result<ServerView, Refusal> {
+    let lock = app.lock(id).await;
+    let shared = app.clone();
+    let found = app.engine.run(move |store| {
+        let server = server_of(store, id)?;
+        if server.origin().is_none() {
+            let name = server.name();
+            let detail = format!("server {name:?} was not cloned from a snapshot, or that is gone");
+            return Err(Refusal::wrong_state(detail));
+        }
+        Ok((Owner::of(&server), shared.status(&server)))
+    });
+    let (owner, status) = found.await?;
+    require(&owner, status, &[ServerStatus::Active, ServerStatus::Stopped], "reset it")?;
+    let restoring = app.begin_restoring(id);
+    drop(lock);
+    stop_first(app, &owner, status).await?;
+    let shared = app.clone();
+    let swapped = app.engine.run(move |store| {
+        let server = server_of(store, id)?;
+        alone(&shared, (&server, status), || Ok(server.reset()?))?;
+        Ok(shared.view(&server))
+    });
+    let view = swapped.await?;
+    app.tell("server.restored", Some(id), view.origin);
+    go_on(app, restoring, start);
+    Ok(view)
+}
+
+/// Stops the guest of an active server.
+async fn stop_first(app: &Shared, owner: &Owner, status: ServerStatus) -> Result<(), Refusal> {
+    if status == ServerStatus::Active {
+        app.run_hook(owner, Moment::Stop).await?;
+    }
+    Ok(())
+}
+
+/// Changes the disks of a server that is stopped from here on, while no client of NBD uses them.
+fn alone(
+    app: &App,
+    (server, status): (&Server, ServerStatus),
+    act: impl FnOnce() -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    if status == ServerStatus::Active {
+        set_status(server, ServerStatus::Stopped, app.now())?;
+    }
+    let _hold = app.nbd.as_ref().map(|nbd| nbd.hold(server.id(), "its disks are being restored"));
+    act()
+}
+
+/// Behind the answer: the server is no longer being restored, and started if that is wanted.
+fn go_on(app: &Shared, restoring: Restoring, start: bool) {
     let app = app.clone();
     tokio::spawn(async move {
+        let id = restoring.server();
         drop(restoring);
         if start && let Err(refusal) = power::start(&app, id).await {
             complain(&refusal);
         }
         app.tell("server.status", Some(id), None);
     });
-    Ok(view)
 }
 
 impl Target {

@@ -9,10 +9,9 @@ use crate::app::{Shared, server_of};
 use crate::gate::RequestMark;
 use crate::hooks::Moment;
 use crate::model::{BackupType, CreatedView, NewSnapshotView, Owner, is_shown};
-use crate::refusal::Refusal;
+use crate::refusal::{Code, Refusal};
 use crate::state::{BACKUP, CONSISTENCY, HIDDEN, REQUEST, SCHEDULED, ServerStatus, own_labels};
 use crate::times::{parse_rfc3339, rfc3339};
-use axum::http::StatusCode;
 use cowblk::{Server, Snapshot, SnapshotMarks, Store};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +19,6 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// How long a guest stays frozen at most.
-const FROZEN_TIME_MAX: Duration = Duration::from_secs(10);
 /// How often thawing is tried.
 const THAW_TRIES: u32 = 5;
 /// Backups of one server that requests may ask for.
@@ -80,23 +77,26 @@ pub(crate) fn parse_time(text: &str) -> Result<u64, Refusal> {
 /// Makes a snapshot of a server. Durable when this returns.
 pub(crate) async fn create(app: &Shared, id: u64, wanted: Wanted) -> Result<CreatedView, Refusal> {
     let _lock = app.lock(id).await;
-    let shared = app.clone();
-    let (owner, status) = app
-        .engine
-        .run(move |store| {
-            let server = server_of(store, id)?;
-            Ok((Owner::of(&server), shared.status(&server)))
-        })
-        .await?;
-    require(&owner, status, &[ServerStatus::Active, ServerStatus::Stopped], "make a snapshot")?;
+    let (shared, backup) = (app.clone(), wanted.marks.labels.get(BACKUP).cloned());
+    let look = move |store: &Store| {
+        let server = server_of(store, id)?;
+        let (owner, status) = (Owner::of(&server), shared.status(&server));
+        require(&owner, status, &[ServerStatus::Active, ServerStatus::Stopped], "make a snapshot")?;
+        // Nobody else adds any while we have the lock; and no guest is frozen for nothing.
+        match backup.as_deref() {
+            None => refuse_more(&shared, &server)?,
+            Some("manual") => refuse_more_backups(&shared, store, &server)?,
+            Some(_) => {}
+        }
+        Ok((owner, status))
+    };
+    let (owner, status) = app.engine.run(look).await?;
     let frozen = if status == ServerStatus::Active { freeze(app, &owner).await } else { None };
     let is_frozen = frozen.as_ref().map(|frozen| frozen.flag.clone());
-    let (shared, snapshot_owner) = (app.clone(), owner.clone());
+    let snapshot_owner = owner.clone();
     let made = app.engine.run(move |store| {
-        let server = server_of(store, id)?;
-        take(&shared, (store, &server), wanted, is_frozen.as_deref()).map(|(snapshot, message)| {
-            (snapshot.id().0, CreatedView::of(&snapshot, &snapshot_owner, &message))
-        })
+        let (snapshot, message) = take(&server_of(store, id)?, wanted, is_frozen.as_deref())?;
+        Ok((snapshot.id().0, CreatedView::of(&snapshot, &snapshot_owner, &message)))
     });
     let made = made.await;
     if let Some(frozen) = frozen {
@@ -110,17 +110,11 @@ pub(crate) async fn create(app: &Shared, id: u64, wanted: Wanted) -> Result<Crea
 }
 
 fn take(
-    app: &Shared,
-    (store, server): (&Store, &Server),
+    server: &Server,
     wanted: Wanted,
     is_frozen: Option<&AtomicBool>,
 ) -> Result<(Snapshot, String), Refusal> {
     let Wanted { name, description, mut marks } = wanted;
-    match marks.labels.get(BACKUP).map(String::as_str) {
-        None => refuse_more(app, server)?,
-        Some("manual") => refuse_more_backups(app, store, server)?,
-        Some(_) => {}
-    }
     let holds = || is_frozen.is_some_and(|flag| flag.load(Ordering::SeqCst));
     let begins_frozen = holds();
     if begins_frozen {
@@ -169,7 +163,7 @@ fn refuse_count(server: &Server, count: usize, limit: u32, what: &str) -> Result
     }
     let detail =
         format!("server {:?} has {count} {what}, and may have {limit}; delete one first", server.name());
-    Err(Refusal::new(StatusCode::BAD_REQUEST, "limit_reached", detail))
+    Err(Refusal::new(Code::LimitReached, detail))
 }
 
 /// A guest that is frozen, and the watchdog that thaws it.
@@ -210,7 +204,7 @@ async fn freeze(app: &Shared, owner: &Owner) -> Option<Frozen> {
         drop(frozen_in);
         if flag.load(Ordering::SeqCst) {
             // Either way: the request is done with it, or took too long, or is gone.
-            let _ = tokio::time::timeout(FROZEN_TIME_MAX, over).await;
+            let _ = tokio::time::timeout(shared.rules.frozen_time, over).await;
             flag.store(false, Ordering::SeqCst);
         }
         thaw(&shared, &subject).await;

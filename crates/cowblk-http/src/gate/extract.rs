@@ -1,10 +1,10 @@
 //! Extract: ids, queries and bodies, with refusals of our own shape.
 
 use crate::app::Shared;
-use crate::refusal::Refusal;
+use crate::refusal::{Code, Refusal};
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
-use axum::http::{HeaderMap, StatusCode, header, request::Parts};
+use axum::http::{HeaderMap, header, request::Parts};
 use serde::de::DeserializeOwned;
 
 /// The number in a path. What is no number names nothing.
@@ -63,7 +63,7 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Body<T> {
         }
         if !is_json {
             let detail = "send the body as JSON, with `Content-Type: application/json`";
-            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+            return Err(Refusal::new(Code::UnsupportedMediaType, detail));
         }
         let parsed = serde_json::from_slice(&bytes);
         parsed.map(Self).map_err(|cause| Refusal::invalid(format!("the body cannot be understood: {cause}")))
@@ -76,7 +76,7 @@ pub(super) async fn read(request: Request, bytes_max: usize) -> Result<axum::bod
         request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let too_large = || {
         let detail = format!("the body has more than {bytes_max} bytes");
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+        Refusal::new(Code::TooLarge, detail)
     };
     if announced.is_some_and(|length: usize| length > bytes_max) {
         return Err(too_large());

@@ -5,9 +5,8 @@
 
 use super::extract;
 use crate::app::{Shared, backup_of, snapshot_of};
-use crate::refusal::Refusal;
+use crate::refusal::{Code, Refusal};
 use crate::state::{Answer, Claim, Holder, Interrupted, Witness};
-use crate::times;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::Request;
@@ -56,7 +55,7 @@ async fn run_once(
         body_hash: body_hash.to_hex().to_string(),
         path: path.clone(),
         witness: Witness::default(),
-        at: times::now(),
+        at: app.now(),
         name: name_in(&body),
     };
     let shared = app.clone();
@@ -72,11 +71,11 @@ async fn run_once(
         Claim::Done(answer) => return Ok(replay(&answer)),
         Claim::UnderWay => {
             let detail = "a request with this Idempotency-Key is under way; ask again in a second";
-            return Err(Refusal::new(StatusCode::CONFLICT, "under_way", detail).after_seconds(1));
+            return Err(Refusal::new(Code::UnderWay, detail).after_seconds(1));
         }
         Claim::OfAnother => {
             let detail = "this Idempotency-Key was used for another request; each request needs its own";
-            return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "key_reused", detail));
+            return Err(Refusal::new(Code::KeyReused, detail));
         }
     }
     let mut request = Request::from_parts(parts, Body::from(body));

@@ -15,11 +15,11 @@ pub(crate) use idempotency::RequestMark;
 pub(crate) use parts::Peer;
 
 use crate::app::Shared;
-use crate::refusal::Refusal;
+use crate::refusal::{Code, Refusal};
 use crate::state::{AuditLine, Holder, Scope};
 use crate::times;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::time::Instant;
@@ -84,7 +84,7 @@ async fn change(
     let holder = holder.ok();
     let shown: String = path.chars().take(256).collect();
     app.audit.write(&AuditLine {
-        time: times::rfc3339(times::now()),
+        time: times::rfc3339(app.now()),
         token_id: holder.as_ref().map(|holder| holder.id),
         token_name: holder.as_ref().map(|holder| holder.name.as_str()),
         peer: &peer.to_string(),
@@ -112,16 +112,14 @@ fn sign_in(app: &Shared, request: &Request, peer: &Peer) -> Result<Holder, Refus
     // client that guesses would lock out all behind the same address.
     if let Some(seconds) = app.failures.note(peer, Instant::now()) {
         let detail = "too many requests without a token that is known; wait before trying again";
-        return Err(
-            Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", detail).after_seconds(seconds)
-        );
+        return Err(Refusal::new(Code::TooManyFailures, detail).after_seconds(seconds));
     }
     let detail = if given.is_none() {
         "send `Authorization: Bearer <token>`; `cowblk token create` makes a token"
     } else {
         "the token is not known, or was revoked; `cowblk token create` makes a new one"
     };
-    Err(Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", detail))
+    Err(Refusal::new(Code::Unauthorized, detail))
 }
 
 fn require(holder: &Holder, scope: Scope) -> Result<(), Refusal> {
@@ -131,12 +129,12 @@ fn require(holder: &Holder, scope: Scope) -> Result<(), Refusal> {
     let word = if scope == Scope::Write { "write" } else { "read" };
     let detail =
         format!("the token has no scope `{word}`; make one with `cowblk token create --scope {word}`");
-    Err(Refusal::new(StatusCode::FORBIDDEN, "forbidden", detail))
+    Err(Refusal::new(Code::Forbidden, detail))
 }
 
 fn timed_out(seconds: u64, what: &str) -> Refusal {
     let detail = format!("the request took longer than {seconds} seconds; {what}");
-    Refusal::new(StatusCode::GATEWAY_TIMEOUT, "timed_out", detail)
+    Refusal::new(Code::TimedOut, detail)
 }
 
 /// A method's name; others than those of HTTP share one, so that nobody fills the metrics.

@@ -3,8 +3,7 @@
 mod command;
 mod qemu;
 
-use crate::refusal::Refusal;
-use axum::http::StatusCode;
+use crate::refusal::{Code, Refusal};
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -135,8 +134,7 @@ impl HookSettings {
         let specs = [&self.stop, &self.start, &self.freeze, &self.thaw];
         match specs.into_iter().flatten().find(|spec| !spec.is_allowed(allowed)) {
             Some(spec) => Err(Refusal::new(
-                StatusCode::BAD_REQUEST,
-                "hook_not_allowed",
+                Code::HookNotAllowed,
                 format!(
                     "{} is not allowed in hooks of requests; the operator allows programs with --allow-hook-command and folders of sockets with --allow-hook-sockets",
                     spec.path().display()
@@ -223,7 +221,7 @@ impl HookSpec {
             Err(_) => format!("it took longer than {} seconds, and was given up", limit.as_secs()),
         };
         let detail = format!("the {} hook of server {:?} failed: {sentence}", moment.word(), subject.name);
-        Err(Refusal::new(StatusCode::BAD_GATEWAY, "hook_failed", detail))
+        Err(Refusal::new(Code::HookFailed, detail))
     }
 }
 

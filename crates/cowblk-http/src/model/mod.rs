@@ -6,7 +6,8 @@ mod snapshot;
 
 pub(crate) use backup::{BackupType, BackupView, NewBackupView};
 pub(crate) use server::{
-    DiskView, NewDiskView, NewServerView, RetentionView, ScheduleView, ServerChangeView, ServerView, SizeView,
+    DiskChangeView, DiskView, Given, NewDiskView, NewServerView, RetentionView, ScheduleView,
+    ServerChangeView, ServerView,
 };
 pub(crate) use snapshot::{
     CreatedView, Fate, NewSnapshotView, Owner, RestoredView, SnapshotChangeView, SnapshotView, is_shown,

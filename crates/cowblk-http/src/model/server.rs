@@ -4,7 +4,7 @@ use crate::hooks::HookSettings;
 use crate::state::{Details, ServerStatus, UPDATED_AT, own_labels_of};
 use crate::times::{mebibytes, rfc3339};
 use cowblk::{Disk, Labels, Retention, Server};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
@@ -37,6 +37,8 @@ pub(crate) struct ServerView {
     pub(crate) disks: Vec<DiskView>,
     /// How many snapshots it may have.
     pub(crate) snapshot_limit: u32,
+    /// What the sizes of its disks may add up to, if there is a limit.
+    pub(crate) max_disk_bytes: Option<u64>,
     /// The snapshot that it was cloned from, if that still exists.
     pub(crate) origin: Option<u64>,
     #[schema(value_type = std::collections::HashMap<String, String>)]
@@ -61,6 +63,8 @@ pub(crate) struct DiskView {
     /// The snapshot that its content descends from.
     pub(crate) parent: Option<u64>,
     pub(crate) created_at: String,
+    /// How long its writes wait for space when the store is full, before they fail.
+    pub(crate) when_full_wait_seconds: u64,
 }
 
 /// A disk that is to be made: empty, from an image, or as a disk of a snapshot was.
@@ -106,6 +110,34 @@ pub(crate) struct NewServerView {
     pub(crate) change: ServerChangeView,
 }
 
+/// A field of a change that can be taken away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Given<T> {
+    /// It is not there: what there is stays.
+    #[default]
+    Nothing,
+    /// It is null: what there is goes.
+    Null,
+    Value(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Given<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map_or(Self::Null, Self::Value))
+    }
+}
+
+impl<T> Given<T> {
+    /// What there is then.
+    pub(crate) fn or(self, known: Option<T>) -> Option<T> {
+        match self {
+            Self::Nothing => known,
+            Self::Null => None,
+            Self::Value(value) => Some(value),
+        }
+    }
+}
+
 /// What is to change about a server; what is not named stays.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct ServerChangeView {
@@ -127,10 +159,14 @@ pub(crate) struct ServerChangeView {
     #[serde(default)]
     #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
     pub(crate) labels: Option<Labels>,
-    /// How many snapshots it may have, instead of what holds for all.
+    /// How many snapshots it may have, instead of what holds for all. Null: what holds for all.
     #[serde(default)]
-    #[schema(maximum = 100_000)]
-    pub(crate) snapshot_limit: Option<u32>,
+    #[schema(value_type = Option<u32>, maximum = 100_000)]
+    pub(crate) snapshot_limit: Given<u32>,
+    /// What the sizes of its disks may add up to. Null: no limit.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    pub(crate) max_disk_bytes: Given<u64>,
     #[serde(default)]
     pub(crate) hooks: Option<HookSettings>,
     /// Which snapshots of the schedule stay. An empty object: all.
@@ -144,15 +180,18 @@ pub(crate) struct ServerChangeView {
     pub(crate) automatic_backups: Option<bool>,
 }
 
-/// A disk's new size.
+/// What is to change about a disk; what is not named stays.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
-pub(crate) struct SizeView {
+pub(crate) struct DiskChangeView {
     /// In bytes, a multiple of 512; not less than it has.
     #[serde(default)]
     pub(crate) size_bytes: Option<u64>,
     /// In GiB, instead.
     #[serde(default)]
     pub(crate) size_gb: Option<u64>,
+    /// How long its writes wait for space when the store is full, before they fail. 0: they fail at once.
+    #[serde(default)]
+    pub(crate) when_full_wait_seconds: Option<u32>,
 }
 
 /// How many snapshots stay: the newest, and the newest of each hour, day, week, month and year (UTC) that has one.
@@ -181,10 +220,10 @@ impl RetentionView {
     }
 }
 
-impl SizeView {
-    /// The size in bytes.
-    pub(crate) fn bytes(&self) -> Result<u64, String> {
-        size_of(self.size_bytes, self.size_gb)?.ok_or_else(|| "give `size_bytes` or `size_gb`".into())
+impl DiskChangeView {
+    /// The size that was asked for, in bytes.
+    pub(crate) fn bytes(&self) -> Result<Option<u64>, String> {
+        size_of(self.size_bytes, self.size_gb)
     }
 }
 
@@ -219,6 +258,7 @@ impl DiskView {
             exclusive_bytes: disk.space().and_then(|space| space.exclusive_bytes),
             parent: disk.parent().map(|id| id.0),
             created_at: rfc3339(disk.created_at()),
+            when_full_wait_seconds: disk.when_full().patience().as_secs(),
         }
     }
 }
@@ -244,6 +284,7 @@ impl ServerView {
             os: details.os.clone(),
             disks,
             snapshot_limit: details.snapshot_limit.or(marks.max_snapshots).unwrap_or(snapshot_limit),
+            max_disk_bytes: marks.max_disk_bytes,
             origin: server.origin().map(|id| id.0),
             labels: own_labels_of(marks.labels),
             retention: details.retention.clone(),

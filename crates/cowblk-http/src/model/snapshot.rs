@@ -136,6 +136,7 @@ pub(crate) struct RestoredView {
 /// What a retention policy makes of a snapshot.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Fate {
+    pub(crate) server: Owner,
     pub(crate) id: u64,
     pub(crate) name: String,
     pub(crate) created_at: String,

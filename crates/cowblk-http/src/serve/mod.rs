@@ -14,7 +14,6 @@ use crate::engine::Engine;
 use crate::flows::recover::recover;
 use crate::hooks::Allowed;
 use crate::state::{Audit, DetailsBook, Journal, Serving, Tokens};
-use crate::times::now;
 use cowblk::Store;
 use std::io;
 use std::sync::Arc;
@@ -44,6 +43,34 @@ pub fn serve(
     settings: Settings,
     on_ready: impl FnOnce(&Outcome) -> io::Result<()>,
 ) -> io::Result<()> {
+    within(&settings.clone(), async {
+        // Before anything else: a signal that comes early is not lost.
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let stop = async {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+        };
+        run(store, settings, stop, on_ready).await
+    })
+}
+
+/// Serves a store until `stop` is done, and leaves signals alone: for processes that do more than this.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_until(
+    store: &Store,
+    settings: Settings,
+    stop: impl Future<Output = ()>,
+    on_ready: impl FnOnce(&Outcome) -> io::Result<()>,
+) -> io::Result<()> {
+    within(&settings.clone(), run(store, settings, stop, on_ready))
+}
+
+/// Carries out `work` on threads of its own.
+fn within(settings: &Settings, work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     settings.check()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(ASYNC_THREADS)
@@ -52,7 +79,7 @@ pub fn serve(
         .thread_name("cowblk-http")
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(run(store, settings, on_ready));
+    let outcome = runtime.block_on(work);
     // Whatever waits for a guest or a client now waits in vain.
     runtime.shutdown_timeout(Duration::from_secs(5));
     outcome
@@ -61,10 +88,9 @@ pub fn serve(
 async fn run(
     store: &Store,
     settings: Settings,
+    stop: impl Future<Output = ()>,
     on_ready: impl FnOnce(&Outcome) -> io::Result<()>,
 ) -> io::Result<()> {
-    // Before anything else: a signal that comes early is not lost.
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let app = open(store, &settings)?;
     recover(&app).await.map_err(|refusal| io::Error::other(refusal.to_string()))?;
     let listeners = listen::bind(&settings).await?;
@@ -79,10 +105,7 @@ async fn run(
     let mut background = tokio::task::JoinSet::new();
     background.spawn(work::settle_all(app.clone()));
     background.spawn(crate::schedule::run(app.clone()));
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
+    stop.await;
     let _ = app.closing.send(true); // nobody listening is fine
     let goodbye = tokio::time::timeout(GOODBYE_TIME, async { while tasks.join_next().await.is_some() {} });
     let is_late = goodbye.await.is_err();
@@ -105,14 +128,17 @@ fn open(store: &Store, settings: &Settings) -> io::Result<Shared> {
     let opened = Opened {
         tokens,
         details: DetailsBook::open(folder)?,
-        journal: Journal::open(folder, now())?,
+        journal: Journal::open(folder, settings.clock)?,
         audit: Audit::open(folder)?,
         backups: settings.backups.clone(),
     };
     let rules = Rules {
+        clock: settings.clock,
+        look_every: settings.look_every,
         snapshot_limit: settings.snapshot_limit,
         body_bytes_max: settings.body_bytes_max,
         request_time: settings.request_time,
+        frozen_time: settings.frozen_time,
         hooks: settings.hooks.clone(),
         allowed: Allowed {
             commands: settings.hook_commands.clone(),

@@ -1,6 +1,7 @@
 //! Settings: how a daemon behaves.
 
 use crate::hooks::HookSettings;
+use crate::times::system_clock;
 use cowblk::Store;
 use std::fmt;
 use std::io;
@@ -70,6 +71,8 @@ pub struct Settings {
     pub body_bytes_max: usize,
     /// How long a request may take.
     pub request_time: Duration,
+    /// How long a guest stays frozen, at most.
+    pub frozen_time: Duration,
     /// Hooks of all servers that have none of their own.
     pub hooks: HookSettings,
     /// Programs that hooks of requests may use.
@@ -78,6 +81,11 @@ pub struct Settings {
     pub hook_socket_folders: Vec<PathBuf>,
     /// Folders of images that requests may use.
     pub image_folders: Vec<PathBuf>,
+    /// Where the time comes from: UTC seconds since 1970. The stores have clocks of their own
+    /// ([`Options::clock`](cowblk::Options::clock)), which should agree.
+    pub clock: fn() -> u64,
+    /// How often that clock is looked at for snapshots and backups that are due.
+    pub look_every: Duration,
     /// The separate store of backups.
     pub backups: Option<Store>,
     /// The NBD server of the same store.
@@ -105,10 +113,13 @@ impl Settings {
             snapshot_limit: 5,
             body_bytes_max: 64 << 10,
             request_time: Duration::from_mins(2),
+            frozen_time: Duration::from_secs(10),
             hooks: HookSettings::default(),
             hook_commands: Vec::new(),
             hook_socket_folders: Vec::new(),
             image_folders: Vec::new(),
+            clock: system_clock,
+            look_every: Duration::from_secs(5),
             backups: None,
             nbd: None,
         }

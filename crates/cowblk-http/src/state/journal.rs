@@ -103,6 +103,7 @@ struct Open {
 /// The journal.
 pub(crate) struct Journal {
     path: PathBuf,
+    clock: fn() -> u64,
     open: Mutex<Open>,
 }
 
@@ -154,7 +155,7 @@ impl Contents {
 
 impl Journal {
     /// The journal in a state folder.
-    pub(crate) fn open(folder: &Path, now: u64) -> io::Result<Self> {
+    pub(crate) fn open(folder: &Path, clock: fn() -> u64) -> io::Result<Self> {
         let path = folder.join("requests.journal");
         let mut contents = Contents::default();
         match std::fs::read(&path) {
@@ -167,8 +168,8 @@ impl Journal {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
             Err(cause) => return Err(files::said("read", &path, &cause)),
         }
-        let open = write_anew(&path, contents, now)?;
-        Ok(Self { path, open: Mutex::new(open) })
+        let open = write_anew(&path, contents, clock())?;
+        Ok(Self { path, clock, open: Mutex::new(open) })
     }
 
     /// Servers whose creation was cut off, by name.
@@ -246,7 +247,7 @@ impl Journal {
         open.contents.apply(record);
         if open.bytes > FILE_BYTES_MAX {
             let contents = std::mem::take(&mut open.contents);
-            *open = write_anew(&self.path, contents, crate::times::now())?;
+            *open = write_anew(&self.path, contents, (self.clock)())?;
         }
         Ok(())
     }
@@ -296,7 +297,7 @@ mod tests {
     fn a_key_stands_for_one_request_and_outlives_the_process() {
         let folder = tempfile::tempdir().unwrap();
         {
-            let journal = Journal::open(folder.path(), 100).unwrap();
+            let journal = Journal::open(folder.path(), || 100).unwrap();
             assert_eq!(journal.claim(begun("a", "1", 100)).unwrap(), Claim::New);
             assert_eq!(journal.claim(begun("a", "1", 100)).unwrap(), Claim::UnderWay);
             journal.answer("a", answer()).unwrap();
@@ -306,7 +307,7 @@ mod tests {
             journal.note_created("db").unwrap();
             journal.note_frozen(7).unwrap();
         }
-        let journal = Journal::open(folder.path(), 200).unwrap();
+        let journal = Journal::open(folder.path(), || 200).unwrap();
         assert_eq!(journal.claim(begun("a", "1", 200)).unwrap(), Claim::Done(answer()));
         assert_eq!(journal.claim(begun("a", "2", 200)).unwrap(), Claim::OfAnother);
         assert_eq!(journal.half_made(), ["web"]);
@@ -323,7 +324,7 @@ mod tests {
     fn a_torn_journal_opens_with_what_came_before() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("requests.journal");
-        let journal = Journal::open(folder.path(), 1).unwrap();
+        let journal = Journal::open(folder.path(), || 1).unwrap();
         for name in ["a", "b", "c"] {
             journal.note_creating(name).unwrap();
         }
@@ -333,7 +334,7 @@ mod tests {
         for cut in 0..=whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
             assert_eq!(
-                Journal::open(folder.path(), 1).unwrap().half_made().len(),
+                Journal::open(folder.path(), || 1).unwrap().half_made().len(),
                 cut / line,
                 "cut at {cut}"
             );
@@ -343,7 +344,7 @@ mod tests {
             flipped[at] ^= 1;
             std::fs::write(&path, &flipped).unwrap();
             assert_eq!(
-                Journal::open(folder.path(), 1).unwrap().half_made().len(),
+                Journal::open(folder.path(), || 1).unwrap().half_made().len(),
                 at / line,
                 "flipped at {at}"
             );

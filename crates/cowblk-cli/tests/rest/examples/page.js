@@ -91,6 +91,52 @@ const text = () => run("document.body.innerText");
   await press("Undo");
   await until("document.getElementById('status').textContent.includes('hold')");
 
+  // A new server, and a clone of a snapshot.
+  const fill = (fields) => until(`(() => { const f = document.getElementById("ask"); if (!f.open) return false; for (const [name, value] of Object.entries(${JSON.stringify(fields)})) f.querySelector("input[name=" + name + "]").value = value; return true; })()`);
+  const shows = (name) => until(`[...document.querySelectorAll("#list h3")].some((h) => h.textContent === ${JSON.stringify(name)})`);
+  await press("New server");
+  await fill({ name: "by page" });
+  await press("Create server");
+  assert.equal(await run("document.getElementById('ask').open"), true, "that is no name");
+  await fill({ name: "by-page", size: "3" });
+  await press("Create server");
+  await shows("by-page");
+  assert.match(await text(), /vda \(3\.0 GiB/);
+  await press("Clone second");
+  await fill({ name: "cloned" });
+  await press("Create clone");
+  await shows("cloned");
+  await press("Delete server by-page");
+  await until("document.getElementById('ask').open");
+  assert.match(await run("document.getElementById('ask-text').textContent"), /1 disks and 0 snapshots.*Its backups stay/);
+  await press("Delete server");
+  await until("![...document.querySelectorAll('#list h3')].some((h) => h.textContent === 'by-page')");
+
+  // Backups: unfolded, made, gone back to, deleted.
+  await run(`document.querySelector('summary[aria-label="Backups of web-1"]').click()`);
+  await until("document.querySelector('#list').innerText.includes('There is none.')");
+  await press("New backup of web-1");
+  await fill({ description: "from the page" });
+  await press("Create backup");
+  const labelled = (start) => until(`document.querySelector('[aria-label^="${start}"]')?.getAttribute("aria-label")`);
+  const restoring = await labelled("Restore backup ");
+  assert.match(await text(), /manual · \d+ MiB · from the page/);
+  await press(restoring);
+  await until("document.getElementById('ask').open");
+  assert.match(await run("document.getElementById('ask-text').textContent"), /can be undone/);
+  await press("Restore");
+  await until("document.getElementById('status').textContent.includes('hold snapshot backup-')");
+  await press(await labelled("Delete backup "));
+  await press("Delete backup");
+  await until("document.querySelector('#list').innerText.includes('There is none.')");
+
+  // What the collector has to do shows while it does it.
+  await run(`{ const real = window.fetch; let left = 3; window.fetch = (path, options) => path === "/api/v1/collector/" && left > 0
+    ? Promise.resolve(new Response(JSON.stringify({ waiting_versions: left, waiting_bytes: left-- * 1048576, collected_blocks: 0 }))) : real(path, options); }`);
+  await run("document.getElementById('filter').dispatchEvent(new Event('change'))");
+  await until("document.getElementById('collector').innerText.includes('about 2.0 MiB to go') && document.getElementById('collector-bar').value === 1048576");
+  await until("document.getElementById('collector').hidden");
+
   // What happens elsewhere shows without a reload.
   await run(`fetch("/api/v1/servers/", {method: "POST", headers: {Authorization: "Bearer ${token}", "Content-Type": "application/json"}, body: '{"name": "from-elsewhere"}'})`);
   await until("document.body.innerText.includes('from-elsewhere')");
