@@ -60,8 +60,11 @@ pub struct Status {
     pub reserve_blocks: u64,
     /// Blocks that deduplication saves, as of the last checkpoint: references beyond the first of each block.
     pub saved_blocks: u64,
-    /// Deleted versions, and parts of maps that were cut off, that the collector has still to walk.
+    /// Deleted versions, and parts of maps that were cut off, that are still there: to be walked by the collector, or walked
+    /// and kept while several disks or snapshots go on from them.
     pub reclaimable_versions: u64,
+    /// Those of them that the collector has still to walk: 0 once it has nothing left to do.
+    pub uncollected_versions: u64,
     /// About how many blocks that will free; exact where sizes were counted, else at most.
     pub reclaimable_blocks: u64,
     /// References that the collector dropped since the store was opened.
@@ -167,7 +170,8 @@ impl Engine {
             reclaimable_blocks: reclaimable_blocks(&state, self.block_size()).min(data - free - unused),
             collected_blocks: self.counters.collected_blocks.load(Ordering::Relaxed),
             saved_blocks: self.saved_blocks.load(Ordering::Relaxed),
-            reclaimable_versions: wide(waiting_versions(&state) + state.catalog.garbage.len()),
+            reclaimable_versions: wide(state.catalog.lineage.queue.len() + state.catalog.garbage.len()),
+            uncollected_versions: wide(waiting_versions(&state) + state.catalog.garbage.len()),
             generation: self.maintenance.try_lock().map_or(0, |checkpointer| checkpointer.generation.0),
             journal_used_bytes: self.journal.used_bytes(),
             dirty_bytes: self.dirty_bytes.load(Ordering::Relaxed),

@@ -49,7 +49,7 @@ fn table(status: &Status) -> Table {
 }
 
 fn to_collect(status: &Status) -> String {
-    match status.reclaimable_versions {
+    match status.uncollected_versions {
         0 => "nothing".into(),
         1 => format!("1 deleted version, about {}", human_blocks(status)),
         many => format!("{many} deleted versions, about {}", human_blocks(status)),

@@ -162,7 +162,7 @@ fn render_store(out: &mut String, engine: &Engine) {
         (
             "cowblk_collector_waiting_versions",
             "Deleted contents to be collected.",
-            status.reclaimable_versions,
+            status.uncollected_versions,
         ),
         ("cowblk_store_halted", "1 after a write or sync failed.", u64::from(status.halted)),
         ("cowblk_store_generation", "Checkpoints that the store has seen.", status.generation),

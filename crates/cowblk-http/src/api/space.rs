@@ -75,7 +75,7 @@ pub(super) async fn collector(State(app): State<Shared>) -> Result<Json<Collecto
     let act = |store: &Store| {
         let status = store.status();
         Ok(CollectorView {
-            waiting_versions: status.reclaimable_versions,
+            waiting_versions: status.uncollected_versions,
             waiting_bytes: status.reclaimable_blocks * u64::from(status.block_size),
             collected_blocks: status.collected_blocks,
         })

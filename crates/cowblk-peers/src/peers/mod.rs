@@ -75,12 +75,13 @@ type Maker = fn(&Path, u64) -> Outcome<Box<dyn Peer>>;
 
 /// The peers that were asked for, each with a disk full of data.
 pub(crate) fn all(dir: &Path, bytes: u64, wanted: impl Fn(&str) -> bool) -> Outcome<Vec<Box<dyn Peer>>> {
-    let makers: [(&str, Maker); 9] = [
+    let makers: [(&str, Maker); 10] = [
         (Raw::NAME, |dir, bytes| Ok(Box::new(Raw::new(dir, bytes)?))),
         (Direct::NAME, |dir, bytes| Ok(Box::new(Direct::new(dir, bytes, false)?))),
         (Direct::NAME_SYNCED, |dir, bytes| Ok(Box::new(Direct::new(dir, bytes, true)?))),
         (CowBlk::NAME, |dir, bytes| Ok(Box::new(CowBlk::new(dir, CowBlk::NAME, bytes)?))),
         (CowBlk::NAME_THOUSAND, |dir, bytes| Ok(Box::new(CowBlk::new(dir, CowBlk::NAME_THOUSAND, bytes)?))),
+        (CowBlk::NAME_MAPPED, |dir, bytes| Ok(Box::new(CowBlk::new(dir, CowBlk::NAME_MAPPED, bytes)?))),
         (Imago::NAME, |dir, bytes| Ok(Box::new(Imago::new(dir, bytes)?))),
         (Qcow2Rs::NAME, |dir, bytes| Ok(Box::new(Qcow2Rs::new(dir, bytes)?))),
         (Redb::NAME, |dir, bytes| Ok(Box::new(Redb::new(dir, bytes)?))),

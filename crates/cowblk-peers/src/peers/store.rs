@@ -1,4 +1,4 @@
-//! cowblk at its defaults, through its public API, as an embedder has it.
+//! cowblk at its defaults, and with snapshots or mapped reads, through its public API, as an embedder has it.
 
 use super::{Outcome, Peer, Snapshots, fill};
 use crate::buffer::Buffer;
@@ -19,11 +19,13 @@ impl CowBlk {
     pub(crate) const NAME: &str = "cowblk";
     /// A disk with 1,000 snapshots, 64 scattered blocks apart.
     pub(crate) const NAME_THOUSAND: &str = "cowblk-1000";
+    /// With the option for reads that its users turn on who trust their medium.
+    pub(crate) const NAME_MAPPED: &str = "cowblk-mapped";
 
     /// A store; one of [`NAME_THOUSAND`](Self::NAME_THOUSAND) is full of data, with its snapshots.
     pub(crate) fn new(dir: &Path, name: &'static str, bytes: u64) -> Outcome<Self> {
-        let file = if name == Self::NAME_THOUSAND { "thousand.cow" } else { "store.cow" };
-        let store = Store::create(dir.join(file), Options::default())?;
+        let options = Options::default().mapped_reads(name == Self::NAME_MAPPED);
+        let store = Store::create(dir.join(name).with_extension("cow"), options)?;
         let server = store.create_server("web")?;
         let disk = server.create_disk("vda", bytes)?;
         let new = Self { name, store, server, disk, snapshot: None };
@@ -55,6 +57,10 @@ impl Peer for CowBlk {
     fn setting(&self) -> String {
         if self.name == Self::NAME_THOUSAND {
             return "the same, with 1,000 snapshots, 64 scattered blocks from one to the next".into();
+        }
+        if self.name == Self::NAME_MAPPED {
+            return "the same, with `Options::mapped_reads`: a read error of the medium ends the process"
+                .into();
         }
         "this version, at its defaults: checksums verified on every read, checkpoints and collector in the background".into()
     }

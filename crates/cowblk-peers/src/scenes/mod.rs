@@ -81,6 +81,10 @@ pub(crate) fn judge(contest: &Contest, targets: &mut Targets) {
             targets.at_least(format!("{}, against {to}", load.name()), &ratio, target);
         }
     }
+    if let Some(ratio) = contest.ratio(Load::Read, CowBlk::NAME_MAPPED, Raw::NAME) {
+        let load = format!("{}, against {}, with `Options::mapped_reads`", Load::Read.name(), Raw::NAME);
+        targets.at_least(load, &ratio, 1.0);
+    }
     for load in crate::load::LOADS {
         if let Some(ratio) = contest.ratio(load, CowBlk::NAME_THOUSAND, mine) {
             targets.at_least(format!("{}, with 1,000 snapshots / with none", load.name()), &ratio, 0.95);
