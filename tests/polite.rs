@@ -60,7 +60,8 @@ fn a_rate_is_kept_and_the_status_shows_how_far_it_came() {
     let seen = scene.watch();
     let spent = start.elapsed();
     assert!(spent >= Duration::from_millis(600), "320 references went in {spent:?}");
-    assert_eq!(seen[0].reclaimable_blocks, LEAVES);
+    // The collector may have begun before the first look.
+    assert!((1..=LEAVES).contains(&seen[0].reclaimable_blocks), "{:?}", seen[0]);
     let steps = seen.windows(2).filter(|pair| pair[0].collected_blocks < pair[1].collected_blocks).count();
     assert!(steps >= 3, "progress was seen {steps} times: {seen:?}");
     for pair in seen.windows(2) {
