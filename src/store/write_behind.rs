@@ -75,11 +75,13 @@ impl WriteBehind {
         if !queue.is_open {
             return Work::Stop;
         }
-        if let Some(run) = queue.runs.pop_front() {
-            queue.bytes -= run.memory_bytes();
-            return Work::Home(run);
+        // Records go first: with them go the blocks that they name, and what a killed process loses is less.
+        if std::mem::take(&mut queue.wants_spill) {
+            return Work::Spill;
         }
-        if std::mem::take(&mut queue.wants_spill) { Work::Spill } else { Work::Nothing }
+        let Some(run) = queue.runs.pop_front() else { return Work::Nothing };
+        queue.bytes -= run.memory_bytes();
+        Work::Home(run)
     }
 
     fn open(&self) {

@@ -241,7 +241,7 @@ fn a_command_that_is_killed_has_happened_or_not() {
 /// Its journal is so small that an import takes many batches and checkpoints.
 #[test]
 fn an_import_that_is_killed_leaves_some_first_blocks() {
-    let mut life = Life::new(24 << 20, "128K");
+    let mut life = Life::new(24 << 20, "64K");
     let whole = Verb::Import(1_000);
     let started = Instant::now();
     life.bench.ok(whole.arguments(&life.bench, life.state.disk.len()));
