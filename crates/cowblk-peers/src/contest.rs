@@ -1,5 +1,6 @@
 //! Contest: every peer under every load, in turn, round after round.
 
+use crate::buffer::Buffer;
 use crate::figures::{Rounds, short};
 use crate::load::{LOADS, Load, Pace};
 use crate::peers::{Outcome, Peer, Raw};
@@ -14,6 +15,12 @@ pub(crate) struct Contest {
     rates: BTreeMap<(Load, &'static str), Rounds>,
     /// Microseconds of processors for one operation.
     costs: BTreeMap<(Load, &'static str), Rounds>,
+}
+
+/// Reads a disk once: what was written past the page cache is in it then, as what was written through it is.
+fn warm(peer: &dyn Peer, bytes: u64) -> Outcome {
+    let mut buf = Buffer::noise(1 << 20);
+    (0..bytes).step_by(1 << 20).try_for_each(|offset| peer.read_at(&mut buf, offset))
 }
 
 impl Contest {
@@ -31,6 +38,9 @@ impl Contest {
                 for peer in peers {
                     // What was left dirty is not part of the next figure.
                     peer.sync()?;
+                    if matches!(load, Load::Read | Load::SequentialRead) {
+                        warm(&**peer, bytes)?;
+                    }
                     let Pace { rate, cpu_us } = load.run_counted(&**peer, bytes, load.amount(bytes), salt)?;
                     rates.entry((load, peer.name())).or_default().push(rate);
                     costs.entry((load, peer.name())).or_default().push(cpu_us);
