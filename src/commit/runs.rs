@@ -301,6 +301,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_run_that_is_still_filled_goes_home_piece_by_piece() {
+        let geometry = Geometry::new(4096, 64, 16).unwrap();
+        let device = MemoryDevice::new(index(geometry.length_bytes(1)));
+        let (table, run) = (RunTable::default(), run(60, 4));
+        for block in 1..4 {
+            run.append(&[block; 4096]);
+            table.home(&run, &device, &geometry).unwrap();
+        }
+        let from = index(geometry.offset_bytes(BlockNo(60)));
+        let firsts: Vec<u8> = device.to_bytes()[from..].iter().step_by(4096).copied().take(4).collect();
+        assert_eq!(firsts, [1, 2, 3, 0]);
+    }
+
     /// The second one would come after the blocks were freed and used again.
     #[test]
     fn two_who_bring_a_run_home_at_once_write_it_once() {
