@@ -3,13 +3,14 @@
 //! Floor 4. Writers append records to a batch in memory. Whoever flushes first becomes the leader: it
 //! seals the batch, writes it, and syncs for all who wait (group commit). One leader at a time.
 
+use super::handover::{Handover, Waiting};
 use super::runs::{Run, RunTable};
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BatchBuilder, BatchIdentity, Geometry, HEADER_BYTES};
 use crate::limits;
 use crate::sync::{Condvar, Mutex};
-use crate::units::{BlockRun, Sequence, index, wide};
+use crate::units::{BlockNo, BlockRun, Sequence, index, wide};
 use std::sync::Arc;
 
 /// The journal of an open store.
@@ -27,6 +28,10 @@ struct State {
     /// The number of the batch that is being collected.
     next: Sequence,
     durable: Sequence,
+    /// All batches up to this one are in the journal, or behind a checkpoint.
+    written: Sequence,
+    /// Where what waits is written down for the next process, if it is.
+    handover: Option<Handover>,
     /// Where the next batch goes, and where the oldest one needed starts: bytes that only grow.
     tail: u64,
     head: u64,
@@ -90,6 +95,8 @@ impl Journal {
             builder: BatchBuilder::default(),
             next,
             durable: Sequence(next.0 - 1),
+            written: Sequence(next.0 - 1),
+            handover: None,
             tail,
             head: head_offset,
             has_leader: false,
@@ -98,11 +105,38 @@ impl Journal {
         Self { device, geometry, uuid, term, state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Adds records to the batch in memory. Returns how many bytes of records wait now.
-    pub(crate) fn append(&self, add: impl FnOnce(&mut BatchBuilder)) -> usize {
-        let mut state = self.state.lock();
+    /// Adds records to the batch in memory. Returns how much waits now.
+    pub(crate) fn append(&self, add: impl FnOnce(&mut BatchBuilder)) -> Waiting {
+        self.append_for(None, add)
+    }
+
+    /// Adds a record of blocks that are in memory too: the last ones that it names are `data`.
+    pub(crate) fn append_for(
+        &self,
+        data: Option<(BlockNo, &[u8])>,
+        add: impl FnOnce(&mut BatchBuilder),
+    ) -> Waiting {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let settled = state.builder.settled_bytes();
         add(&mut state.builder);
-        state.builder.record_bytes()
+        let place = (state.next, settled);
+        let records = state.builder.records_from(settled);
+        let pressure = state.handover.as_mut().map(|file| file.put(place, records, data, state.written));
+        Waiting { bytes: state.builder.record_bytes(), pressure: pressure.unwrap_or_default() }
+    }
+
+    /// Writes down for the next process what waits from now on. Nothing waits yet.
+    pub(crate) fn hand_over(&self, handover: Handover) {
+        self.state.lock().handover = Some(handover);
+    }
+
+    /// Everything is durable, and the store is closed.
+    pub(crate) fn end_handover(&self) {
+        let handover = self.state.lock().handover.take();
+        if let Some(handover) = handover {
+            handover.end();
+        }
     }
 
     /// Bytes of the journal that a recovery would read now.
@@ -111,9 +145,11 @@ impl Journal {
         state.tail - state.head
     }
 
-    /// Bytes of records that wait.
-    pub(crate) fn waiting_bytes(&self) -> usize {
-        self.state.lock().builder.record_bytes()
+    /// How much waits.
+    pub(crate) fn waiting(&self) -> Waiting {
+        let state = self.state.lock();
+        let pressure = state.handover.as_ref().map(|file| file.pressure(state.written));
+        Waiting { bytes: state.builder.record_bytes(), pressure: pressure.unwrap_or_default() }
     }
 
     /// How many bytes of records make it worth sealing a batch before anybody flushes.
@@ -169,11 +205,17 @@ impl Journal {
         lead.write_waiting(runs, false)
     }
 
+    /// Writes what waits, once nobody else writes any more.
+    pub(crate) fn spill_all(&self, runs: &RunTable) -> Result<Flushed> {
+        self.lead()?.write_waiting(runs, false)
+    }
+
     /// A checkpoint that starts behind `start` is durable: nothing before is needed.
     pub(crate) fn trim(&self, start: JournalStart) {
         let mut state = self.state.lock();
         state.head = start.position;
         state.durable = state.durable.max(Sequence(start.sequence.0 - 1));
+        state.written = state.written.max(state.durable);
         self.changed.notify_all();
     }
 
@@ -259,6 +301,11 @@ impl Lead<'_> {
             for (run, blocks) in exposed {
                 run.journaled_below(blocks.end());
             }
+        }
+        let mut state = journal.state.lock();
+        // Behind a batch that found no room nothing is known to be there before the checkpoint that covers it.
+        if state.written.0 + 1 == taken.sequence.0 {
+            state.written = taken.sequence;
         }
         Ok(Flushed::Done)
     }

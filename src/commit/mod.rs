@@ -20,6 +20,7 @@
 mod block_writer;
 mod buffers;
 mod checkpoint;
+mod handover;
 mod journal;
 mod recovery;
 mod runs;
@@ -29,6 +30,7 @@ pub(crate) use block_writer::TakeBlocks;
 pub(crate) use checkpoint::{
     CheckpointSpace, Checkpointer, Committed, Frozen, Tally, Target, Unit, read_catalog,
 };
+pub(crate) use handover::{Handed, Handover, Pressure, Waiting, no_boot_id, read_handover};
 pub(crate) use journal::{Flushed, Journal, Lead, Taken, halted};
 pub(crate) use recovery::{Accepted, Recovered, recover};
 pub(crate) use runs::{Run, RunTable};

@@ -21,6 +21,7 @@ mod latched;
 mod mapped;
 mod memory;
 mod metered;
+mod side_file;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 mod windows;
@@ -31,6 +32,9 @@ pub(crate) use latched::Latched;
 pub use mapped::MappedDevice;
 pub use memory::MemoryDevice;
 pub(crate) use metered::{Meter, Metered};
+#[cfg(test)]
+pub(crate) use side_file::tampering;
+pub(crate) use side_file::{SideFile, boot_id, owner_of};
 
 /// A random-access medium: a regular file, a block device, memory, or a simulation of one.
 ///

@@ -149,6 +149,21 @@ impl BatchBuilder {
         self.bytes.len()
     }
 
+    /// Where the records start that the next one added may change: behind all, or at the last one, if that can be extended.
+    pub(crate) fn settled_bytes(&self) -> usize {
+        self.last_map.map_or(self.bytes.len(), |(at, ..)| at)
+    }
+
+    /// The records from a byte on, as [`settled_bytes`](Self::settled_bytes) said before they were added.
+    pub(crate) fn records_from(&self, at: usize) -> &[u8] {
+        self.bytes.get(at..).unwrap_or_default()
+    }
+
+    /// A batch whose records were written down elsewhere.
+    pub(crate) fn of_records(bytes: Vec<u8>) -> Self {
+        Self { bytes, last_map: None }
+    }
+
     fn push(&mut self, kind: u32, parts: &[&[u8]]) -> usize {
         let at = self.bytes.len();
         let length = parts.iter().map(|part| part.len()).sum();
@@ -383,6 +398,11 @@ impl Batch {
             }
             _ => None,
         }
+    }
+
+    /// Bytes in a block.
+    pub(crate) fn block_bytes(&self) -> usize {
+        index(u64::from(self.block_size))
     }
 
     /// The bytes of `count` inline blocks at `at`, as a record said.

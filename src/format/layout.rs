@@ -3,6 +3,7 @@
 //! Floor 1. docs/format.md shows the same tables; tests/format.rs fails when they differ.
 
 use super::checkpoint::{CheckpointHead, GroupEntryBytes};
+use super::handover::{EntryHead, HandoverHeader};
 use super::journal::{BatchHeader, ClearBody, InlineBody, MapBody, RecordHead};
 use super::reference::Reference;
 use super::superblock::Superblock;
@@ -95,4 +96,9 @@ pub const LAYOUT: &[Layout] = &[
     layout!("share record", MapBody { disk, first, physical, birth, count, reserved }),
     layout!("clear record", ClearBody { disk, first, count }),
     layout!("inline record", InlineBody { physical, count, reserved }),
+    layout!("handover header", HandoverHeader { magic, version, crc, uuid, boot, term, resumed }),
+    layout!(
+        "handover entry",
+        EntryHead { crc, record_bytes, data_bytes, reserved, number, sequence, at, physical }
+    ),
 ];

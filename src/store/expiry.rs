@@ -82,7 +82,7 @@ impl Engine {
         });
         match deleted {
             Ok(_) => {
-                self.spill_if_many(self.journal.waiting_bytes())?;
+                self.spill_if_many(self.journal.waiting())?;
                 Ok(owner)
             }
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Protected) => Ok(None),

@@ -151,7 +151,7 @@ impl Engine {
     /// Whether anything happened that a checkpoint would take in.
     pub(super) fn has_changes(&self) -> bool {
         self.journal.used_bytes() > 0
-            || self.journal.waiting_bytes() > 0
+            || self.journal.waiting().bytes > 0
             || !self.touched.lock().is_empty()
             || !self.dropped.lock().is_empty()
             || self.state.read().catalog.dirty_count() > 0

@@ -45,6 +45,7 @@ mod sizes;
 mod sparsify;
 mod state;
 mod statistics;
+mod takeover;
 mod templates;
 mod verbs;
 mod watermarks;

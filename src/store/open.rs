@@ -12,6 +12,7 @@ use super::options::Options;
 use super::replay::zones_after;
 use super::state::State;
 use super::statistics::{Counters, Stats, Status};
+use super::takeover::{Takeover, handover_path};
 use super::templates::Templates;
 use super::watermarks::Watermarks;
 use super::write_behind::{WriteBehind, Writer};
@@ -20,14 +21,14 @@ use crate::commit::{
     Checkpointer, Journal, Recovered, RunTable, check_length, read_catalog, read_checkpoint, read_superblock,
     recover, write_superblock,
 };
-use crate::device::{Access, Device, FileDevice, Latched, Metered};
+use crate::device::{Access, Device, FileDevice, Latched, Metered, owner_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extent::NodeSource;
 use crate::format::{CheckpointRecord, Geometry, HEADER_BYTES, JOURNAL_UNIT, Root, Superblock};
 use crate::space::{Allocator, Gate, Group, Totals, ZoneTables};
 use crate::units::{BlockRun, Epoch, Generation, Sequence, SnapshotId, index, wide};
 use parking_lot::{Mutex, RwLock};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use zerocopy::little_endian::U64;
@@ -109,7 +110,14 @@ impl Store {
 
     fn open_file(path: &Path, device: FileDevice, options: Options) -> Result<Self> {
         let said = |error: Error| error.while_doing(format_args!("cannot open {}", path.display()));
-        Self::open_on(Arc::new(as_asked(device, &options)), options).map_err(said)
+        let handover = options.handover.clone().or_else(|| Some(handover_path(path)));
+        let left = Left { handover, owner: owner_of(path) };
+        Self::open_with(Arc::new(as_asked(device, &options)), options, &left).map_err(said)
+    }
+
+    /// Where the handover file of the store at `store` is looked for, and where [`Options::handover`] best puts it: beside it.
+    pub fn handover_path(store: impl AsRef<Path>) -> PathBuf {
+        handover_path(store.as_ref())
     }
 
     /// Opens a store, or makes it where there is none, or an empty file.
@@ -181,6 +189,9 @@ impl Store {
         engine.checkpoint_with(&mut checkpointer, false)?;
         drop(checkpointer);
         engine.device.sync().map_err(|cause| Error::io("sync the new store", cause))?;
+        if let Some(path) = &engine.options.handover {
+            engine.begin_handover(path, 1, None)?;
+        }
         Self::start(engine)
     }
 
@@ -189,19 +200,33 @@ impl Store {
     /// # Errors
     /// Those of [`open`](Store::open), but for those of the path.
     pub fn open_on(device: Arc<dyn Device>, options: Options) -> Result<Self> {
+        let left = Left { handover: options.handover.clone(), owner: None };
+        Self::open_with(device, options, &left)
+    }
+
+    fn open_with(device: Arc<dyn Device>, options: Options, left: &Left) -> Result<Self> {
         let (device, meter) = Metered::meter(Latched::latch(device));
         let (mut superblock, geometry) = read_superblock(&*device)?;
         let (record, run) = read_checkpoint(&*device, &geometry, &superblock)?;
         let recovered = recover(&*device, &geometry, &superblock)?;
+        let takeover = match &left.handover {
+            Some(path) if !device.is_read_only() => {
+                Takeover::read(path, &superblock, &recovered, left.owner)?
+            }
+            _ => Takeover::default(),
+        };
         let zones = zones_after(&recovered.batches, record.zones)?;
+        let zones = zones_after(&takeover.batches, zones)?;
         let durable_zones = zones_after(&recovered.batches[..recovered.durable], record.zones)?;
         check_length(&*device, geometry.length_bytes(durable_zones))?;
         if !device.is_read_only() {
             if device.may_have_holes() {
                 back_tables(&*device, &geometry, record.zones)?;
             }
+            takeover.claim(superblock.term.get() + 1)?;
             begin_term(&*device, &geometry, &mut superblock, &recovered, zones)?;
         }
+        let term = superblock.term.get();
         let parts = Parts { device, meter, geometry, options, superblock, record, record_run: Some(run) };
         let nodes = parts.nodes();
         let catalog = read_catalog(&*parts.device, &geometry, &nodes, &parts.record)?;
@@ -210,6 +235,11 @@ impl Store {
         engine.back_reserve()?;
         if !engine.is_read_only {
             engine.with_allocator(Allocator::verify_shares)?;
+            engine.apply_takeover(&takeover).map_err(Takeover::explain)?;
+            takeover.end();
+            if let Some(path) = &engine.options.handover {
+                engine.begin_handover(path, term, left.owner)?;
+            }
         }
         Self::start(engine)
     }
@@ -318,8 +348,18 @@ impl Shared {
         engine.room.announce();
         engine.notices.end();
         engine.checkpoint_with(&mut checkpointer, true)?;
-        engine.device.sync().map_err(|cause| engine.halt(Error::io("sync the store at closing", cause)))
+        engine.device.sync().map_err(|cause| engine.halt(Error::io("sync the store at closing", cause)))?;
+        engine.journal.end_handover();
+        Ok(())
     }
+}
+
+/// What an opening looks for.
+struct Left {
+    /// Where a process that was killed may have left what it had in memory.
+    handover: Option<PathBuf>,
+    /// Who owns the store, besides the one who opens it.
+    owner: Option<u32>,
 }
 
 impl Drop for Shared {

@@ -3,6 +3,7 @@
 //! Floor 5.
 
 use crate::limits::CUT_BLOCKS_MIN;
+use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
 /// How a store is made and opened. The defaults suit a host with many disks.
@@ -30,6 +31,7 @@ pub struct Options {
     pub(crate) keep_replaced: Option<u64>,
     pub(crate) keep_replaced_when_full: bool,
     pub(crate) watermarks: Vec<u8>,
+    pub(crate) handover: Option<PathBuf>,
     pub(crate) clock: fn() -> u64,
 }
 
@@ -53,6 +55,7 @@ impl Default for Options {
             keep_replaced: Some(7 * 24 * 60 * 60),
             keep_replaced_when_full: false,
             watermarks: vec![80, 90, 95],
+            handover: None,
             clock: system_clock,
         }
     }
@@ -183,6 +186,18 @@ impl Options {
     #[must_use]
     pub fn watermarks(self, percents: &[u8]) -> Self {
         Self { watermarks: percents.to_vec(), ..self }
+    }
+
+    /// Keeps a copy of what is written and not yet on its way to the medium in this file, until the store is closed: where the process
+    /// is killed, the next opening takes over from there, and every write that returned is in the store, flushed or not. For a
+    /// process that guests outlive, as an NBD server; a hypervisor that goes down with its guests needs none. The file grows to some
+    /// tens of MiB, is never synced, and means nothing once the machine was started anew. Whoever opens
+    /// the store by its path finds it at [`Store::handover_path`](crate::Store::handover_path) without this option. Linux only.
+    ///
+    /// Costs a write of each block into the page cache.
+    #[must_use]
+    pub fn handover(self, file: Option<PathBuf>) -> Self {
+        Self { handover: file, ..self }
     }
 
     /// Where `created_at` comes from: UTC seconds since 1970. The system's clock by default.

@@ -45,12 +45,12 @@ fn check_run(geometry: &Geometry, zones: u64, run: BlockRun) -> Result<()> {
 impl Engine {
     /// Applies all accepted batches.
     pub(super) fn replay(&self, recovered: &Recovered) -> Result<()> {
-        for accepted in &recovered.batches {
-            for record in &accepted.records {
-                self.replay_record(&accepted.batch, record)?;
-            }
-        }
-        Ok(())
+        recovered.batches.iter().try_for_each(|accepted| self.replay_batch(accepted))
+    }
+
+    /// Applies one batch.
+    pub(super) fn replay_batch(&self, accepted: &Accepted) -> Result<()> {
+        accepted.records.iter().try_for_each(|record| self.replay_record(&accepted.batch, record))
     }
 
     fn replay_record(&self, batch: &Batch, record: &Record) -> Result<()> {

@@ -16,6 +16,7 @@ use super::sizes::settled_root;
 use super::state::State;
 use crate::catalog::Child;
 use crate::commit::Checkpointer;
+use crate::commit::Waiting;
 use crate::error::Result;
 use crate::extent::{DeltaTree, Footprint, Foundation, Limit, View};
 use crate::format::{Reference, Root};
@@ -69,7 +70,7 @@ impl Engine {
         checkpointer: &mut Checkpointer,
         head: &Arc<Head>,
         twins: &[(Twin, Key)],
-    ) -> Result<(Vec<Shared>, usize)> {
+    ) -> Result<(Vec<Shared>, Waiting)> {
         let root = shown_root(&self.state.read(), Child::Head(head.id));
         let mut pages = CountPages::default();
         let mut verdicts = Vec::with_capacity(twins.len());
@@ -84,13 +85,14 @@ impl Engine {
         let _open = self.begin_change()?;
         let state = self.state.read();
         let Some(disk) = state.catalog.disks.get(&head.id) else {
-            return Ok((vec![Shared::Changed; twins.len()], 0));
+            return Ok((vec![Shared::Changed; twins.len()], Waiting::default()));
         };
         let (below, above, split) = state.catalog.limits_below(disk.parent);
         let limit = Limit { below, above, split };
         let mut own = head.state.write();
         let is_same_tree = !own.is_gone && own.view.foundation.root() == root;
-        let (mut footprint, mut dropped, mut waiting) = (Footprint::default(), Vec::new(), 0);
+        let (mut footprint, mut dropped, mut waiting) =
+            (Footprint::default(), Vec::new(), Waiting::default());
         let mut became = Vec::with_capacity(twins.len());
         for ((twin, key), (is_unchanged, count)) in twins.iter().zip(verdicts) {
             let is_free_to = is_unchanged
@@ -129,14 +131,14 @@ impl Engine {
 }
 
 impl Engine {
-    /// Lets a place refer to a block that got one more reference. Returns how many bytes of journal records wait.
+    /// Lets a place refer to a block that got one more reference. Returns how much waits to be written.
     pub(super) fn put_share(
         &self,
         head: &Head,
         own: &mut HeadState,
         (at, shared): (DiskBlock, Reference),
         (footprint, dropped): (&mut Footprint, &mut Vec<BlockNo>),
-    ) -> usize {
+    ) -> Waiting {
         let reference = Reference::new(shared.block(), own.birth, shared.crc());
         own.set(at, &[reference], footprint, dropped);
         self.journal.append(|builder| {

@@ -9,6 +9,7 @@ use super::engine::Engine;
 use super::head::{Head, HeadState};
 use super::read::{Source, gone};
 use super::write::is_zero;
+use crate::commit::Waiting;
 use crate::error::Result;
 use crate::extent::{Footprint, Foundation, Scan, scan};
 use crate::format::Reference;
@@ -123,10 +124,10 @@ impl Engine {
         Ok(Seen { first, foundation, deltas, zeros, data_blocks })
     }
 
-    /// Clears those blocks of zeros that are still what was seen. How many, and how many bytes of records wait.
-    fn clear_unchanged(&self, head: &Arc<Head>, state: &mut HeadState, seen: &Seen) -> (u64, usize) {
+    /// Clears those blocks of zeros that are still what was seen. How many, and how much waits to be written.
+    fn clear_unchanged(&self, head: &Arc<Head>, state: &mut HeadState, seen: &Seen) -> (u64, Waiting) {
         let (mut footprint, mut dropped) = (Footprint::default(), Vec::new());
-        let (mut cleared, mut waiting) = (0, 0);
+        let (mut cleared, mut waiting) = (0, Waiting::default());
         let is_to_clear = |state: &HeadState, at: usize| {
             seen.zeros[at] && state.view.delta.get(seen.first.plus(wide(at))) == seen.deltas[at]
         };

@@ -21,6 +21,7 @@ pub(super) struct Counters {
     pub(super) bytes_written: AtomicU64,
     pub(super) checkpoints: AtomicU64,
     pub(super) collected_blocks: AtomicU64,
+    pub(super) taken_over_bytes: AtomicU64,
 }
 
 impl Counters {
@@ -103,6 +104,8 @@ pub struct Stats {
     pub cache_misses: u64,
     /// References that the collector dropped.
     pub collected_blocks: u64,
+    /// Bytes of blocks that a process which was killed left in its handover file, and that opening took over.
+    pub taken_over_bytes: u64,
 }
 
 /// How many deleted versions the collector has still to walk. One that was trimmed waits for its children, and not for the collector.
@@ -199,6 +202,7 @@ impl Engine {
             cache_hits,
             cache_misses,
             collected_blocks: get(&self.counters.collected_blocks),
+            taken_over_bytes: get(&self.counters.taken_over_bytes),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::head::{Head, HeadState};
 use super::read::{Source, check_range};
 use super::statistics::Counters;
 use super::templates::Matched;
-use crate::commit::Run;
+use crate::commit::{Run, Waiting};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extent::{Footprint, Foundation};
 use crate::format::{Reference, seal};
@@ -90,8 +90,8 @@ pub(super) fn is_zero(block: &[u8]) -> bool {
 
 /// How an attempt to write went.
 enum Attempt {
-    /// Done; this many bytes of journal records wait.
-    Written(usize),
+    /// Done; so much waits to be written.
+    Written(Waiting),
     /// An edge changed meanwhile.
     Stale,
     /// Somebody else took the free blocks.
@@ -268,7 +268,7 @@ impl Engine {
         Ok(Some(reserved))
     }
 
-    /// Puts everything in its place. Returns how many bytes of journal records wait.
+    /// Puts everything in its place. Returns how much waits to be written.
     #[expect(clippy::too_many_arguments, reason = "one step of one function, cut out for its length")]
     fn place(
         &self,
@@ -279,8 +279,8 @@ impl Engine {
         reserved: &mut Vec<BlockRun>,
         full: &mut Vec<Arc<Run>>,
         (footprint, dropped): (&mut Footprint, &mut Vec<BlockNo>),
-    ) -> usize {
-        let mut waiting = 0;
+    ) -> Waiting {
+        let mut waiting = Waiting::default();
         let mut at = 0;
         while at < contents.len() {
             let first = blocks.first.plus(wide(at));
@@ -319,7 +319,7 @@ impl Engine {
                 .map(|(offset, crc)| Reference::new(physical.plus(wide(offset)), birth, *crc))
                 .collect();
             state.set(first, &references, footprint, dropped);
-            waiting = self.journal.append(|builder| {
+            waiting = self.journal.append_for(Some((physical, bytes)), |builder| {
                 builder.map(head.id, first, physical, birth, crcs);
                 run.recorded(run.filled());
             });

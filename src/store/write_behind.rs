@@ -5,7 +5,7 @@
 //! slow slows them down.
 
 use super::engine::Engine;
-use crate::commit::Run;
+use crate::commit::{Flushed, Pressure, Run, Waiting};
 use crate::error::Result;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -106,12 +106,28 @@ impl Engine {
     }
 
     /// Sees that records get to the medium if many wait: beside the writers, or by this one where that comes too late.
-    pub(super) fn spill_if_many(&self, waiting_bytes: usize) -> Result<()> {
+    pub(super) fn spill_if_many(&self, waiting: Waiting) -> Result<()> {
         let soft = self.journal.soft_batch_bytes();
-        if waiting_bytes < soft || (waiting_bytes < 2 * soft && self.write_behind.ask_to_spill()) {
-            return Ok(());
+        match waiting.pressure {
+            Pressure::Hard => return self.spill_all(),
+            Pressure::Low if waiting.bytes < soft => return Ok(()),
+            Pressure::Low | Pressure::Soft => {}
         }
-        self.spill()
+        if waiting.bytes < 2 * soft && self.write_behind.ask_to_spill() { Ok(()) } else { self.spill() }
+    }
+
+    /// Writes out the records that wait, though others may be at it.
+    fn spill_all(&self) -> Result<()> {
+        if self.journal.spill_all(&self.runs).map_err(|error| self.halt(error))? == Flushed::NoRoom {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Whether so much waits that it should be written.
+    fn wants_spill(&self) -> bool {
+        let waiting = self.journal.waiting();
+        waiting.bytes >= self.journal.soft_batch_bytes() || waiting.pressure > Pressure::Low
     }
 }
 
@@ -147,9 +163,7 @@ fn run(weak: &Weak<Engine>) {
     while let Some(engine) = weak.upgrade() {
         let done = match engine.write_behind.next() {
             Work::Home(run) => engine.take_home(&run),
-            Work::Spill if engine.journal.waiting_bytes() >= engine.journal.soft_batch_bytes() => {
-                engine.spill()
-            }
+            Work::Spill if engine.wants_spill() => engine.spill(),
             Work::Spill | Work::Nothing => Ok(()),
             Work::Stop => return,
         };

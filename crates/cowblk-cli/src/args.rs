@@ -49,6 +49,11 @@ pub(crate) struct Cli {
     #[arg(value_name = "SIZE", value_parser = sizes::parse_nonzero)]
     pub(crate) size_limit: Option<u64>,
 
+    /// The handover file, with which a daemon that was killed loses nothing; give it to every command, if it is not
+    /// beside the store [default: PATH.handover]
+    #[arg(long, global = true, env = "COWBLK_HANDOVER", hide_env_values = true, value_name = "FILE")]
+    pub(crate) handover: Option<PathBuf>,
+
     /// Ask the daemon (`cowblk serve`) at this address instead of opening the store: http://HOST:PORT, https://HOST:PORT or unix:PATH
     #[arg(long, global = true, env = "COWBLK_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) url: Option<String>,

@@ -76,7 +76,7 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         let address = remote::Address { url, token: cli.token, authorities: cli.ca };
         return remote::run(&address, output, cli.command);
     }
-    let session = Session::new(cli.store, cli.size_limit, output);
+    let session = Session::new(cli.store, cli.handover, cli.size_limit, output);
     match cli.command {
         Command::Init(arguments) => init::run(&session, &arguments),
         Command::Server { command } => server::run(&session, command),

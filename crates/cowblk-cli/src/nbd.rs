@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::args::ServerSnapshot;
 use crate::failure::{Failure, Kind};
-use crate::session::{self, Session};
+use crate::session::{self, HandoverArguments, Session};
 use crate::sizes::parse_nonzero;
 use crate::transfer::Progress;
 
@@ -74,6 +74,8 @@ pub(crate) struct Arguments {
     /// Give the space of blocks that become free back to the file system or device below the store
     #[arg(long)]
     punch_holes: bool,
+    #[command(flatten)]
+    handover: HandoverArguments,
     /// Do not log connections on standard error
     #[arg(long)]
     quiet: bool,
@@ -99,6 +101,9 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
         if !arguments.read_only {
             cowblk_nbd::clear_scratch(store)?;
         }
+        if !arguments.quiet {
+            Session::tell_of_takeover(store);
+        }
         register(session, store, &arguments.template)?;
         let server = Server::new(store.clone(), settings(arguments)?);
         for listener in listeners {
@@ -114,7 +119,8 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
         return session.read(serve);
     }
     let memory = if arguments.template.is_empty() { 0 } else { arguments.template_memory };
-    let adapt = |options: Options| {
+    let options = session.options_for_serving(session.path()?, arguments.handover);
+    let adapt = |_: Options| {
         options
             .collect_rate(arguments.collect_rate)
             .punch_holes(arguments.punch_holes)

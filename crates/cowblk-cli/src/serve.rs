@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::failure::{Failure, Kind};
 use crate::nbd;
-use crate::session::Session;
+use crate::session::{HandoverArguments, Session};
 use crate::token::StateArguments;
 
 /// Bytes in the journal of the store of backups.
@@ -40,6 +40,8 @@ pub(crate) struct Arguments {
     insecure_http: bool,
     #[command(flatten)]
     state: StateArguments,
+    #[command(flatten)]
+    handover: HandoverArguments,
     /// Serve NBD, too, at ADDRESS:PORT or unix:PATH
     #[arg(long, value_name = "ADDRESS")]
     nbd: Vec<Address>,
@@ -91,7 +93,8 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     let path = session.path_for_serving();
     let folder = arguments.state.folder(session)?;
     let mut settings = settings(arguments, folder.clone())?;
-    let store = Store::open_or_create(&path, session.options())?;
+    let store = Store::open_or_create(&path, session.options_for_serving(&path, arguments.handover))?;
+    Session::tell_of_takeover(&store);
     let backups = open_backups(arguments, &folder)?;
     settings.backups = Some(backups.clone());
     let outcome = serve(session, arguments, &store, settings);

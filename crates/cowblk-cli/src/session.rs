@@ -4,6 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use cowblk::{Disk, ErrorKind, Options, Server, Snapshot, SnapshotId, Store};
 
 use crate::args::{DiskPath, SnapshotPath};
@@ -16,21 +17,35 @@ const NAMES_LISTED_MAX: usize = 12;
 /// The store that is served if none is named.
 const STORE_SERVED: &str = "pool.cow";
 
+/// Whether a daemon leaves what it has in memory to the next one.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct HandoverArguments {
+    /// Keep no handover file: if the process is killed, what clients have not flushed is lost, as in a power cut
+    #[arg(long, conflicts_with = "handover")]
+    pub(crate) no_handover: bool,
+}
+
 /// What the global options say.
 pub(crate) struct Session {
     store: Option<PathBuf>,
+    handover: Option<PathBuf>,
     size_limit: Option<u64>,
     pub(crate) output: Output,
 }
 
 impl Session {
-    pub(crate) fn new(store: Option<PathBuf>, size_limit: Option<u64>, output: Output) -> Session {
-        Session { store, size_limit, output }
+    pub(crate) fn new(
+        store: Option<PathBuf>,
+        handover: Option<PathBuf>,
+        size_limit: Option<u64>,
+        output: Output,
+    ) -> Session {
+        Session { store, handover, size_limit, output }
     }
 
     /// What the store is created and opened with.
     pub(crate) fn options(&self) -> Options {
-        let options = Options::default();
+        let options = Options::default().handover(self.handover.clone());
         match self.size_limit {
             Some(bytes) => options.max_bytes(bytes),
             None => options,
@@ -47,6 +62,23 @@ impl Session {
     /// The store's path for a daemon and its tokens, which do without being told one.
     pub(crate) fn path_for_serving(&self) -> PathBuf {
         self.store.clone().unwrap_or_else(|| PathBuf::from(STORE_SERVED))
+    }
+
+    /// What a daemon opens the store at `path` with: its clients outlive it.
+    pub(crate) fn options_for_serving(&self, path: &Path, handover: HandoverArguments) -> Options {
+        let file = self.handover.clone().unwrap_or_else(|| Store::handover_path(path));
+        let is_wanted = !handover.no_handover;
+        self.options().handover(is_wanted.then_some(file))
+    }
+
+    /// What a daemon says if it took over from one that was killed.
+    pub(crate) fn tell_of_takeover(store: &Store) {
+        let bytes = store.stats().taken_over_bytes;
+        if bytes > 0 {
+            eprintln!(
+                "took over {bytes} bytes of writes that the last process had in memory when it was killed"
+            );
+        }
     }
 
     /// Refuses the store's own file or device as the target of an export: it would be destroyed.

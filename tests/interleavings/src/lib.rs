@@ -22,6 +22,8 @@ mod error;
 mod format;
 #[path = "../../../src/space/gate.rs"]
 mod gate;
+#[path = "../../../src/commit/handover.rs"]
+mod handover;
 #[path = "../../../src/commit/journal.rs"]
 mod journal;
 #[path = "../../../src/limits.rs"]

@@ -1,0 +1,382 @@
+//! Takeover: an opening goes on from where a process that was killed had come to.
+//!
+//! Floor 5. What that process had in memory alone is in its handover file (`commit/handover.rs`). It is applied behind the
+//! last batch of the journal, by the functions that replay the journal, and a checkpoint makes it durable before
+//! anybody writes. Until then the file stays, and says who is at it: whoever is killed meanwhile loses nothing either.
+
+use super::engine::Engine;
+use super::statistics::Counters;
+use crate::commit::{Accepted, Handed, Handover, Recovered, no_boot_id, read_handover};
+use crate::device::{SideFile, boot_id};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{
+    Batch, BatchBuilder, BatchHeader, BatchIdentity, HANDOVER_HEADER_BYTES, HandoverHeader, Record,
+    Superblock,
+};
+use crate::units::{BlockNo, Sequence, index, wide};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Where the handover file of a store lies unless told otherwise: beside it.
+pub(super) fn handover_path(store: &Path) -> PathBuf {
+    let mut name = store.as_os_str().to_owned();
+    name.push(".handover");
+    PathBuf::from(name)
+}
+
+/// What a process that was killed has left.
+#[derive(Default)]
+pub(super) struct Takeover {
+    /// The batches behind the journal's last one.
+    pub(super) batches: Vec<Accepted>,
+    /// The blocks that they name, with their places.
+    data: Vec<Vec<(BlockNo, Vec<u8>)>>,
+    /// The file, as long as it says something that is not in the store.
+    claim: Option<(SideFile, HandoverHeader)>,
+    /// The file, if it is this store's and says nothing any more.
+    stale: Option<SideFile>,
+}
+
+impl Takeover {
+    /// Reads the file at `path`, if there is one, that the last opening of the store left.
+    ///
+    /// # Errors
+    /// `Invalid` where it is somebody else's, or no handover file; `Io`.
+    pub(super) fn read(
+        path: &Path,
+        superblock: &Superblock,
+        recovered: &Recovered,
+        owner: Option<u32>,
+    ) -> Result<Self> {
+        let Some(file) = SideFile::open(path, owner)? else { return Ok(Self::default()) };
+        let Some(header) = header_of(&file)? else { return Ok(Self::left_behind(file)) };
+        let uuid = superblock.uuid;
+        let is_ours = boot_id().is_some_and(|boot| header.is_of(uuid, boot, superblock.term.get()));
+        if !is_ours {
+            let is_of_this_store = header.is_of_store(uuid);
+            return Ok(if is_of_this_store { Self::left_behind(file) } else { Self::default() });
+        }
+        let block_size = superblock.block_size.get();
+        let handed = read_handover(&file, recovered.next, block_size)
+            .map_err(|error| error.while_doing(format_args!("cannot take over {}", path.display())))?;
+        let mut takeover = Self { claim: Some((file, header)), ..Self::default() };
+        for batch in handed {
+            let Some(accepted) = accept(&batch, superblock).filter(|accepted| is_whole(accepted, &batch))
+            else {
+                break;
+            };
+            takeover.batches.push(accepted);
+            takeover.data.push(batch.data);
+        }
+        Ok(takeover)
+    }
+
+    fn left_behind(file: SideFile) -> Self {
+        Self { stale: Some(file), ..Self::default() }
+    }
+
+    /// Whether nothing is to be taken over.
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Says that the opening `term` has begun to take over: the file counts until it is through.
+    pub(super) fn claim(&self, term: u64) -> Result<()> {
+        let Some((file, header)) = self.claim.as_ref().filter(|_| !self.is_empty()) else { return Ok(()) };
+        file.write_at(&header.resumed_by(term).seal(), 0)
+            .map_err(|cause| Error::io("claim the handover file", cause))
+    }
+
+    /// The failure to apply it, with what to do.
+    pub(super) fn explain(error: Error) -> Error {
+        error.while_doing(
+            "cannot take over what a killed process left in its handover file (move the file away to open the store without it)",
+        )
+    }
+
+    /// Lets go of the file: everything is in the store.
+    pub(super) fn end(self) {
+        let claimed = self.claim.map(|(file, _)| file);
+        claimed.into_iter().chain(self.stale).for_each(SideFile::remove);
+    }
+
+    /// Bytes of blocks that are taken over.
+    fn data_bytes(&self) -> u64 {
+        self.data.iter().flatten().map(|(_, bytes)| wide(bytes.len())).sum()
+    }
+}
+
+/// The batch as the process would have written it; `None` where that makes no sense.
+fn accept(handed: &Handed, superblock: &Superblock) -> Option<Accepted> {
+    let identity = BatchIdentity {
+        sequence: handed.sequence,
+        term: superblock.term.get(),
+        durable: Sequence(0),
+        uuid: superblock.uuid,
+    };
+    let block_size = superblock.block_size.get();
+    let bytes = BatchBuilder::of_records(handed.records.clone()).seal(&identity, &[], block_size);
+    let header = BatchHeader::read(&bytes, superblock.uuid)?;
+    let batch = Batch::open(bytes, header, block_size)?;
+    let records = batch.records()?;
+    let is_possible = records.iter().all(|record| !matches!(record, Record::Inline { .. }));
+    is_possible.then_some(Accepted { batch, records })
+}
+
+/// Whether the bytes of all blocks are there that the records map. Which they are, each entry has proven already.
+fn is_whole(accepted: &Accepted, handed: &Handed) -> bool {
+    let block_bytes = accepted.batch.block_bytes();
+    let pieces = handed.data.iter().map(|(first, bytes)| (first.0, wide(bytes.len() / block_bytes)));
+    let held = Places::of(pieces);
+    mapped(accepted).all(|(first, count)| (first..first + count).all(|block| held.hold(block, 1)))
+}
+
+/// The blocks that a batch maps: the first one of each row, and how many they are.
+fn mapped(accepted: &Accepted) -> impl Iterator<Item = (u64, u64)> {
+    accepted.records.iter().filter_map(|record| match record {
+        Record::Map(map) => Some((map.physical.0, wide(map.crcs.len()))),
+        _ => None,
+    })
+}
+
+/// Rows of blocks that do not overlap: the end of each by its first one.
+struct Places(BTreeMap<u64, u64>);
+
+impl Places {
+    fn of(rows: impl Iterator<Item = (u64, u64)>) -> Self {
+        Self(rows.map(|(first, count)| (first, first + count)).collect())
+    }
+
+    /// Whether one of them has all these blocks.
+    fn hold(&self, first: u64, count: u64) -> bool {
+        self.0.range(..=first).next_back().is_some_and(|(_, end)| first + count <= *end)
+    }
+}
+
+impl Engine {
+    /// Applies what was taken over, and makes it durable.
+    pub(super) fn apply_takeover(&self, takeover: &Takeover) -> Result<()> {
+        if takeover.is_empty() {
+            return Ok(());
+        }
+        for (accepted, data) in takeover.batches.iter().zip(&takeover.data) {
+            self.replay_batch(accepted)?;
+            // Only now is it sure that these blocks were free.
+            let places = Places::of(mapped(accepted));
+            for (first, bytes) in data {
+                self.put_in_place(&places, *first, bytes)?;
+            }
+        }
+        Counters::add(&self.counters.taken_over_bytes, takeover.data_bytes());
+        self.checkpoint()
+    }
+
+    /// Writes blocks to their places, if a record of their batch maps them.
+    fn put_in_place(&self, places: &Places, first: BlockNo, bytes: &[u8]) -> Result<()> {
+        if !places.hold(first.0, wide(bytes.len() / self.geometry.block_bytes())) {
+            return Ok(());
+        }
+        self.device
+            .write_at(bytes, self.geometry.offset_bytes(first))
+            .map_err(|cause| Error::io(format!("write block {first} of the handover file"), cause))
+    }
+
+    /// Begins to write down for the next process what this one has in memory.
+    pub(super) fn begin_handover(&self, path: &Path, term: u64, owner: Option<u32>) -> Result<()> {
+        let boot = boot_id().ok_or_else(no_boot_id)?;
+        let file = match SideFile::open(path, owner)? {
+            Some(file) => {
+                header_of(&file)?; // or it is none, and stays
+                file
+            }
+            None => SideFile::create(path)?,
+        };
+        let header = HandoverHeader::new(self.uuid, boot, term);
+        self.journal.hand_over(Handover::begin(file, header)?);
+        Ok(())
+    }
+}
+
+/// The file's header; `None` where it was being begun.
+fn header_of(file: &SideFile) -> Result<Option<HandoverHeader>> {
+    let failed = |cause| Error::io(format!("read the handover file {}", file.path().display()), cause);
+    let length = file.len_bytes().map_err(failed)?.min(HANDOVER_HEADER_BYTES);
+    let mut bytes = vec![0; index(length)];
+    file.read_at(&mut bytes, 0).map_err(failed)?;
+    if bytes.is_empty() || HandoverHeader::is_one(&bytes) {
+        return Ok(HandoverHeader::open(&bytes));
+    }
+    Err(Error::new(
+        ErrorKind::Invalid,
+        format!("{} is no handover file of cowblk: move it away", file.path().display()),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::MemoryDevice;
+    use crate::device::tampering;
+    use crate::{Disk, Options, Store};
+    use std::os::unix::fs::FileExt;
+    use std::sync::Arc;
+    use tempfile::TempDir;
+
+    struct Scene {
+        folder: TempDir,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().unwrap() }
+        }
+
+        fn file(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn options(&self) -> Options {
+            let options = Options::default().journal_bytes(64 << 10).zone_blocks(64).background(false);
+            options.handover(Some(self.file("handover")))
+        }
+    }
+
+    fn first_byte(disk: &Disk) -> u8 {
+        let mut byte = [0];
+        disk.read_at(&mut byte, 0).unwrap();
+        byte[0]
+    }
+
+    fn disk_of(store: &Store) -> Disk {
+        store.server("web").unwrap().disk("vda").unwrap()
+    }
+
+    /// A store whose process ends, with a write in memory: the medium, and the handover file at its place.
+    fn killed(scene: &Scene) -> Vec<u8> {
+        let device = Arc::new(MemoryDevice::new(0));
+        let store = Store::create_on(device.clone(), scene.options()).unwrap();
+        let disk = store.create_server("web").unwrap().create_disk("vda", 1 << 20).unwrap();
+        disk.write_at(&[1; 4096], 0).unwrap();
+        disk.flush().unwrap();
+        disk.write_at(&[2; 5000], 0).unwrap();
+        disk.discard(8192, 4096).unwrap();
+        tampering::copy(scene.file("handover"), scene.file("left")).unwrap();
+        let left = device.to_bytes();
+        store.close().unwrap();
+        tampering::rename(scene.file("left"), scene.file("handover")).unwrap();
+        left
+    }
+
+    fn open_bytes(scene: &Scene, bytes: &[u8]) -> Result<Store> {
+        Store::open_on(Arc::new(MemoryDevice::from_bytes(bytes.to_vec())), scene.options())
+    }
+
+    #[test]
+    fn a_write_that_was_in_memory_is_taken_over_once() {
+        let scene = Scene::new();
+        let left = killed(&scene);
+        let device = Arc::new(MemoryDevice::from_bytes(left));
+        let store = Store::open_on(device.clone(), scene.options()).unwrap();
+        assert_eq!((first_byte(&disk_of(&store)), store.stats().taken_over_bytes), (2, 8192));
+        // It is durable by now: without the file it is there as well.
+        tampering::remove_file(scene.file("handover")).unwrap();
+        let again = open_bytes(&scene, &device.to_bytes()).unwrap();
+        assert_eq!((first_byte(&disk_of(&again)), again.stats().taken_over_bytes), (2, 0));
+    }
+
+    /// The file of one opening says nothing to those that came after another one.
+    #[test]
+    fn what_an_earlier_opening_left_does_not_count() {
+        let scene = Scene::new();
+        let left = killed(&scene);
+        tampering::rename(scene.file("handover"), scene.file("old")).unwrap();
+        let device = Arc::new(MemoryDevice::from_bytes(left));
+        let store = Store::open_on(device.clone(), scene.options()).unwrap();
+        assert_eq!(first_byte(&disk_of(&store)), 1, "nothing was handed over");
+        let left = device.to_bytes();
+        drop(store);
+        tampering::rename(scene.file("old"), scene.file("handover")).unwrap();
+        assert_eq!(first_byte(&disk_of(&open_bytes(&scene, &left).unwrap())), 1);
+    }
+
+    #[test]
+    fn what_is_of_another_boot_or_store_does_not_count() {
+        for (uuid, boot) in [(true, false), (false, true)] {
+            let scene = Scene::new();
+            let left = killed(&scene);
+            let device = MemoryDevice::from_bytes(left.clone());
+            let (superblock, _) = crate::commit::read_superblock(&device).unwrap();
+            let own = |is_own: bool, id| if is_own { id } else { [9; 16] };
+            let header = HandoverHeader::new(
+                own(uuid, superblock.uuid),
+                own(boot, boot_id().unwrap()),
+                superblock.term.get(),
+            );
+            let file = tampering::File::options().write(true).open(scene.file("handover")).unwrap();
+            file.write_all_at(&header.seal(), 0).unwrap();
+            assert_eq!(first_byte(&disk_of(&open_bytes(&scene, &left).unwrap())), 1);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_something_else_stays_as_it_is() {
+        let scene = Scene::new();
+        let left = killed(&scene);
+        let refused = |what: &str| {
+            let error = open_bytes(&scene, &left).map(drop).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{what}: {error}");
+            let error =
+                Store::create_on(Arc::new(MemoryDevice::new(0)), scene.options()).map(drop).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{what}: {error}");
+        };
+        tampering::write(scene.file("handover"), "a letter to my mother").unwrap();
+        refused("a letter");
+        assert_eq!(tampering::read(scene.file("handover")).unwrap(), b"a letter to my mother");
+        tampering::remove_file(scene.file("handover")).unwrap();
+        tampering::create_dir(scene.file("handover")).unwrap();
+        assert!(open_bytes(&scene, &left).is_err(), "a folder");
+        tampering::remove_dir(scene.file("handover")).unwrap();
+        tampering::write(scene.file("elsewhere"), "").unwrap();
+        std::os::unix::fs::symlink(scene.file("elsewhere"), scene.file("handover")).unwrap();
+        assert!(open_bytes(&scene, &left).is_err(), "a link");
+    }
+
+    /// A file that is sealed, and says what no store would: it is refused, and named.
+    #[test]
+    fn a_file_that_makes_no_sense_is_refused_and_the_store_opens_without_it() {
+        let scene = Scene::new();
+        let left = killed(&scene);
+        let (superblock, geometry) =
+            crate::commit::read_superblock(&MemoryDevice::from_bytes(left.clone())).unwrap();
+        let next = crate::commit::recover(&MemoryDevice::from_bytes(left.clone()), &geometry, &superblock);
+        let mut builder = BatchBuilder::default();
+        builder.clear(crate::units::DiskId(77), crate::units::DiskBlock(0), 1);
+        let records = builder.records_from(0);
+        let entry =
+            crate::format::Entry { number: 1, sequence: next.unwrap().next, at: 0, records, data: None };
+        let mut bytes = Vec::new();
+        entry.write_to(&mut bytes);
+        let file = tampering::File::options().write(true).open(scene.file("handover")).unwrap();
+        file.write_all_at(&bytes, HANDOVER_HEADER_BYTES).unwrap();
+        let error = open_bytes(&scene, &left).map(drop).unwrap_err();
+        assert!(error.to_string().contains("move the file away"), "{error}");
+        tampering::remove_file(scene.file("handover")).unwrap();
+        assert_eq!(first_byte(&disk_of(&open_bytes(&scene, &left).unwrap())), 1);
+    }
+
+    /// Where the file cannot be written, each write is on its way to the medium before it returns.
+    #[test]
+    fn without_room_for_the_file_every_write_goes_to_the_medium() {
+        let scene = Scene::new();
+        let device = Arc::new(MemoryDevice::new(0));
+        let options = scene.options().handover(None);
+        let store = Store::create_on(device.clone(), options).unwrap();
+        let disk = store.create_server("web").unwrap().create_disk("vda", 1 << 20).unwrap();
+        store.shared.journal.hand_over(Handover::broken());
+        for value in 1..=60 {
+            disk.write_at(&[value; 4096], 0).unwrap();
+            let killed = open_bytes(&scene, &device.to_bytes()).unwrap();
+            assert_eq!(first_byte(&disk_of(&killed)), value);
+        }
+    }
+}
