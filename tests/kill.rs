@@ -71,7 +71,7 @@ fn hands_over(life: u64) -> bool {
 }
 
 fn options_of(life: u64, path: &Path) -> Options {
-    let options = options(&mut Dice::new(life));
+    let options = options(&mut Dice::new(life)).punch_holes(life.is_multiple_of(4));
     if hands_over(life) { options.handover(Some(Store::handover_path(path))) } else { options }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! H1  When a write returns, its records and blocks are in the file, or its batch is in the journal.
 //! H2  A segment is filled anew only when all batches that it has records of are in the journal, or behind a checkpoint.
-//! H3  Nobody takes over a file that the last opening of the store did not leave, or that is of an earlier boot.
+//! H3  Nobody takes over a file that the last opening of the store neither left nor was taking over, or that is of an earlier boot.
 
 use crate::device::SideFile;
 use crate::error::{Error, ErrorKind, Result};
@@ -18,6 +18,8 @@ use std::io;
 const SEGMENTS_SOFT: usize = 3;
 /// From this many on, writers wait for that.
 const SEGMENTS_HARD: usize = 8;
+/// There are never more.
+const SEGMENTS_MAX: usize = 64;
 
 /// How much waits in memory: of records, and in the handover file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +44,7 @@ pub(crate) enum Pressure {
 /// The file, as the process that fills it sees it.
 pub(crate) struct Handover {
     file: SideFile,
+    nonce: [u8; 16],
     /// The newest batch that each segment has records of.
     segments: Vec<Sequence>,
     /// The segment that is being filled, and how far.
@@ -63,12 +66,12 @@ impl Handover {
         file.clear().and_then(|()| file.write_at(&header.seal(), 0)).map_err(|cause| {
             Error::io(format!("begin the handover file {}", file.path().display()), cause)
         })?;
-        Ok(Self::over(file))
+        Ok(Self::over(file, header.nonce()))
     }
 
-    fn over(file: SideFile) -> Self {
+    fn over(file: SideFile, nonce: [u8; 16]) -> Self {
         let (segments, scratch) = (vec![Sequence(0)], Vec::new());
-        Self { file, segments, current: 0, filled: 0, number: 0, is_broken: false, scratch }
+        Self { file, nonce, segments, current: 0, filled: 0, number: 0, is_broken: false, scratch }
     }
 
     /// Adds an entry. All batches up to `written` are in the journal, or behind a checkpoint.
@@ -100,10 +103,10 @@ impl Handover {
     fn try_put(&mut self, entry: &Entry<'_>, written: Sequence) -> io::Result<()> {
         let length = wide(entry.len_bytes());
         if self.filled + length > SEGMENT_BYTES {
-            self.turn(written);
+            self.turn(written)?;
         }
         self.scratch.clear();
-        entry.write_to(&mut self.scratch);
+        entry.write_to(self.nonce, &mut self.scratch);
         let offset = HANDOVER_HEADER_BYTES + wide(self.current) * SEGMENT_BYTES + self.filled;
         self.file.write_at(&self.scratch, offset)?;
         self.filled += length;
@@ -115,13 +118,17 @@ impl Handover {
     }
 
     /// Goes on in a segment that nobody needs, or in a new one (H2).
-    fn turn(&mut self, written: Sequence) {
+    fn turn(&mut self, written: Sequence) -> io::Result<()> {
         let free = self.segments.iter().position(|last| *last <= written);
+        if free.is_none() && self.segments.len() == SEGMENTS_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         self.current = free.unwrap_or(self.segments.len());
         self.filled = 0;
         if free.is_none() {
             self.segments.push(Sequence(0));
         }
+        Ok(())
     }
 
     /// The store was closed: nothing is left to hand over.
@@ -142,10 +149,22 @@ pub(crate) struct Handed {
 /// Reads what the process before this one has left behind its last batch that counts: from the batch `next` on.
 ///
 /// # Errors
-/// `Io`.
-pub(crate) fn read_handover(file: &SideFile, next: Sequence, block_size: u32) -> Result<Vec<Handed>> {
+/// `Io`; `Invalid` where the file is longer than any.
+pub(crate) fn read_handover(
+    file: &SideFile,
+    nonce: [u8; 16],
+    next: Sequence,
+    block_size: u32,
+) -> Result<Vec<Handed>> {
     let failed = |cause| Error::io("read the handover file", cause);
     let length = file.len_bytes().map_err(failed)?;
+    let longest = HANDOVER_HEADER_BYTES + wide(SEGMENTS_MAX) * SEGMENT_BYTES;
+    if length > longest {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!("the handover file has {length} bytes, and none has more than {longest}"),
+        ));
+    }
     let count = length.saturating_sub(HANDOVER_HEADER_BYTES).div_ceil(SEGMENT_BYTES);
     let offset = |segment| HANDOVER_HEADER_BYTES + segment * SEGMENT_BYTES;
     // The numbers that each segment holds, by the first.
@@ -153,19 +172,20 @@ pub(crate) fn read_handover(file: &SideFile, next: Sequence, block_size: u32) ->
     let mut bytes = Vec::new();
     for segment in 0..count {
         read_segment(file, offset(segment), length, &mut bytes).map_err(failed)?;
-        let mut numbers = Entries::of(&bytes, block_size).map(|entry| entry.number);
+        let mut numbers = Entries::of(&bytes, nonce, block_size).map(|entry| entry.number);
         if let Some(first) = numbers.next() {
             spans.push((first, numbers.last().unwrap_or(first), segment));
         }
     }
     spans.sort_unstable();
     // What is whole, from the last entry back to where one is missing.
-    let gap = spans.windows(2).rposition(|pair| matches!(pair, [one, two] if two.0 != one.1 + 1));
+    let gap =
+        spans.windows(2).rposition(|pair| matches!(pair, [one, two] if one.1.checked_add(1) != Some(two.0)));
     let whole = spans.split_off(gap.map_or(0, |gap| gap + 1));
     let mut handed: Vec<Handed> = Vec::new();
     for (_, _, segment) in whole {
         read_segment(file, offset(segment), length, &mut bytes).map_err(failed)?;
-        for entry in Entries::of(&bytes, block_size).filter(|entry| entry.sequence >= next) {
+        for entry in Entries::of(&bytes, nonce, block_size).filter(|entry| entry.sequence >= next) {
             if !take(&mut handed, &entry, next) {
                 return Ok(handed);
             }
@@ -198,13 +218,14 @@ fn take(handed: &mut Vec<Handed>, entry: &Entry<'_>, next: Sequence) -> bool {
 /// The whole entries with consecutive numbers at the start of a segment.
 struct Entries<'a> {
     rest: &'a [u8],
+    nonce: [u8; 16],
     block_size: u32,
     number: Option<u64>,
 }
 
 impl<'a> Entries<'a> {
-    fn of(segment: &'a [u8], block_size: u32) -> Self {
-        Self { rest: segment, block_size, number: None }
+    fn of(segment: &'a [u8], nonce: [u8; 16], block_size: u32) -> Self {
+        Self { rest: segment, nonce, block_size, number: None }
     }
 }
 
@@ -212,7 +233,7 @@ impl<'a> Iterator for Entries<'a> {
     type Item = Entry<'a>;
 
     fn next(&mut self) -> Option<Entry<'a>> {
-        let entry = Entry::read_from(self.rest, self.block_size)?;
+        let entry = Entry::read_from(self.rest, self.nonce, self.block_size)?;
         let follows = self.number.is_none_or(|number| number.checked_add(1) == Some(entry.number));
         self.number = Some(entry.number);
         self.rest = self.rest.get(entry.len_bytes()..)?;
@@ -237,7 +258,7 @@ pub(crate) fn no_boot_id() -> Error {
 impl Handover {
     /// One that cannot be written to.
     pub(crate) fn broken() -> Self {
-        Self::over(SideFile::broken())
+        Self::over(SideFile::broken(), [0; 16])
     }
 }
 
@@ -264,7 +285,7 @@ mod tests {
         fn new(seed: u64) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let file = SideFile::create(&folder.path().join("handover")).unwrap();
-            let header = HandoverHeader::new([1; 16], [2; 16], 3);
+            let header = HandoverHeader::new([1; 16], [2; 16], [3; 16], 3);
             let handover = Handover::begin(file, header).unwrap();
             Self { handover, _folder: folder, batches: Vec::new(), random: Random::new(seed) }
         }
@@ -300,7 +321,7 @@ mod tests {
         }
 
         fn read(&self, next: u64) -> Vec<Handed> {
-            read_handover(&self.handover.file, Sequence(next), 4096).unwrap()
+            read_handover(&self.handover.file, [3; 16], Sequence(next), 4096).unwrap()
         }
     }
 

@@ -36,6 +36,8 @@ struct State {
     tail: u64,
     head: u64,
     has_leader: bool,
+    /// Only a checkpoint makes anything durable.
+    stands_back: bool,
     failed: Option<Error>,
 }
 
@@ -100,6 +102,7 @@ impl Journal {
             tail,
             head: head_offset,
             has_leader: false,
+            stands_back: false,
             failed: None,
         };
         Self { device, geometry, uuid, term, state: Mutex::new(state), changed: Condvar::new() }
@@ -126,9 +129,27 @@ impl Journal {
         Waiting { bytes: state.builder.record_bytes(), pressure: pressure.unwrap_or_default() }
     }
 
-    /// Writes down for the next process what waits from now on. Nothing waits yet.
-    pub(crate) fn hand_over(&self, handover: Handover) {
-        self.state.lock().handover = Some(handover);
+    /// Writes down for the next process what waits.
+    pub(crate) fn hand_over(&self, mut handover: Handover) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if !state.builder.is_empty() {
+            handover.put((state.next, 0), state.builder.records_from(0), None, state.written);
+        }
+        state.handover = Some(handover);
+    }
+
+    /// The next checkpoint is to cover batches that are not here, up to the one before `next`. Until [`go_on`](Self::go_on) nothing is
+    /// written here: a batch behind those would say that they were durable, and are lost.
+    pub(crate) fn stand_back(&self, next: Sequence) {
+        let mut state = self.state.lock();
+        state.next = next;
+        state.stands_back = true;
+    }
+
+    /// That checkpoint is durable.
+    pub(crate) fn go_on(&self) {
+        self.state.lock().stands_back = false;
     }
 
     /// Everything is durable, and the store is closed.
@@ -205,9 +226,14 @@ impl Journal {
         lead.write_waiting(runs, false)
     }
 
-    /// Writes what waits, once nobody else writes any more.
+    /// Writes what waits, once nobody else writes any more. Where a checkpoint has taken it, and has not come through, it is as if there
+    /// were no room.
     pub(crate) fn spill_all(&self, runs: &RunTable) -> Result<Flushed> {
-        self.lead()?.write_waiting(runs, false)
+        let lead = self.lead()?;
+        let target = Sequence(self.state.lock().next.0 - 1);
+        let flushed = lead.write_waiting(runs, false)?;
+        let is_written = self.state.lock().written >= target;
+        Ok(if is_written { flushed } else { Flushed::NoRoom })
     }
 
     /// A checkpoint that starts behind `start` is durable: nothing before is needed.
@@ -360,7 +386,9 @@ impl Journal {
         let size = self.geometry.journal_bytes();
         let to_end = size - state.tail % size;
         let position = if length <= to_end { state.tail } else { state.tail + to_end };
-        (length <= size.min(limits::BATCH_BYTES_MAX) && position + length - state.head <= size)
+        (!state.stands_back
+            && length <= size.min(limits::BATCH_BYTES_MAX)
+            && position + length - state.head <= size)
             .then_some(position)
     }
 }

@@ -5,7 +5,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use nix::libc;
 use nix::unistd::geteuid;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -21,20 +21,20 @@ impl SideFile {
     /// Makes the file.
     ///
     /// # Errors
-    /// `Exists`, `NotFound` without the folder, `Io`.
+    /// `Io`, among others without the folder; `Busy` if somebody is about to make it, too.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         let file = options
             .open(path)
             .map_err(|cause| Error::io(format!("make the handover file {}", path.display()), cause))?;
-        Ok(Self { file, path: path.to_owned() })
+        Self { file, path: path.to_owned() }.lock()
     }
 
     /// Opens the file, if it is there. It has to be a file of this user's, or of `owner`.
     ///
     /// # Errors
-    /// `Invalid` where it is somebody else's or no file, `Io`.
+    /// `Busy` if another process has it, `Invalid` where it is somebody else's or no file, `Io`.
     pub(crate) fn open(path: &Path, owner: Option<u32>) -> Result<Option<Self>> {
         let failed = |cause| Error::io(format!("open the handover file {}", path.display()), cause);
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
@@ -45,13 +45,37 @@ impl SideFile {
         };
         let data = file.metadata().map_err(failed)?;
         if data.is_file() && (data.uid() == geteuid().as_raw() || owner == Some(data.uid())) {
-            return Ok(Some(Self { file, path: path.to_owned() }));
+            return Self { file, path: path.to_owned() }.lock().map(Some);
         }
         Err(Error::new(
             ErrorKind::Invalid,
             format!(
                 "{} is no file of the one who opens the store or owns it: remove it, or name another handover file",
                 path.display()
+            ),
+        ))
+    }
+
+    /// Sees that nobody else has the file, until this is dropped, and that it is still the one at its path.
+    fn lock(self) -> Result<Self> {
+        let failed = |cause| Error::io(format!("lock the handover file {}", self.path.display()), cause);
+        let is_ours = match self.file.try_lock() {
+            Ok(()) => {
+                let own = self.file.metadata().map_err(failed)?;
+                std::fs::symlink_metadata(&self.path)
+                    .is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino()))
+            }
+            Err(TryLockError::WouldBlock) => false,
+            Err(TryLockError::Error(cause)) => return Err(failed(cause)),
+        };
+        if is_ours {
+            return Ok(self);
+        }
+        Err(Error::new(
+            ErrorKind::Busy,
+            format!(
+                "the handover file {} is another process's: give each store a handover file of its own",
+                self.path.display()
             ),
         ))
     }
@@ -81,8 +105,9 @@ impl SideFile {
         self.file.set_len(0)
     }
 
-    /// Removes it. Where that fails it stays, and means nothing.
+    /// Removes it. Where that fails it stays, and is empty.
     pub(crate) fn remove(self) {
+        drop(self.clear());
         drop(std::fs::remove_file(&self.path));
     }
 }
@@ -129,8 +154,10 @@ mod tests {
         assert!(SideFile::open(&path, None).unwrap().is_none());
         let file = SideFile::create(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert!(SideFile::create(&path).is_err() && SideFile::open(&path, None).unwrap().is_some());
-        file.remove();
+        assert!(SideFile::create(&path).is_err());
+        assert_eq!(SideFile::open(&path, None).unwrap_err().kind(), ErrorKind::Busy);
+        drop(file);
+        SideFile::open(&path, None).unwrap().unwrap().remove();
         assert!(!path.exists());
         std::fs::create_dir(&path).unwrap();
         assert!(SideFile::open(&path, None).is_err(), "a folder");

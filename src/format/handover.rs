@@ -11,7 +11,8 @@
 //! The file is good as long as the machine runs: nothing in it is ever synced, and its header names the boot.
 
 use super::seal;
-use crate::units::{BlockNo, Sequence, index};
+use crate::limits;
+use crate::units::{BlockNo, Sequence, index, wide};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -38,19 +39,24 @@ pub(crate) struct HandoverHeader {
     pub(super) uuid: [u8; 16],
     /// The machine's, since it was started.
     pub(super) boot: [u8; 16],
-    /// The term of the opening that writes the file.
+    /// Drawn at random: entries are sealed with it, so that nobody who writes blocks can forge one.
+    pub(super) nonce: [u8; 16],
+    /// The term of the opening that writes the file, or that left what is in it.
     pub(super) term: U64,
     /// The term of an opening that began to take over what is here; 0 if none did.
     pub(super) resumed: U64,
+    /// The superblock's count of writes once that term has begun.
+    pub(super) writes: U64,
+    pub(super) reserved: U64,
 }
 
-const _: () = assert!(size_of::<HandoverHeader>() == 64);
+const _: () = assert!(size_of::<HandoverHeader>() == 96);
 
 /// The head of an entry: its records and the bytes of its blocks follow.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub(super) struct EntryHead {
-    /// Seal of the head, with this field as zero, and the records. Blocks are sealed by their record.
+    /// Seal of the header's nonce, the head, with this field as zero, and the records. Blocks are sealed by their record.
     pub(super) crc: U32,
     pub(super) record_bytes: U32,
     pub(super) data_bytes: U32,
@@ -69,14 +75,30 @@ const _: () = assert!(size_of::<EntryHead>() == 48);
 
 impl HandoverHeader {
     /// The header of a file that an opening of a store begins.
-    pub(crate) fn new(uuid: [u8; 16], boot: [u8; 16], term: u64) -> Self {
-        let (version, term) = (U32::new(VERSION), U64::new(term));
-        Self { magic: MAGIC, version, crc: U32::ZERO, uuid, boot, term, resumed: U64::ZERO }
+    pub(crate) fn new(uuid: [u8; 16], boot: [u8; 16], nonce: [u8; 16], term: u64) -> Self {
+        Self {
+            magic: MAGIC,
+            version: U32::new(VERSION),
+            crc: U32::ZERO,
+            uuid,
+            boot,
+            nonce,
+            term: U64::new(term),
+            resumed: U64::ZERO,
+            writes: U64::ZERO,
+            reserved: U64::ZERO,
+        }
     }
 
-    /// The same, once the opening `term` has begun to take over what is in the file.
-    pub(crate) fn resumed_by(self, term: u64) -> Self {
-        Self { resumed: U64::new(term), ..self }
+    /// The same, of a store that stands at `term`, once an opening begins to take over: it will write the superblock with the
+    /// next term, and as its write number `writes`.
+    pub(crate) fn claimed(self, term: u64, writes: u64) -> Self {
+        Self { term: U64::new(term), resumed: U64::new(term + 1), writes: U64::new(writes), ..self }
+    }
+
+    /// What entries are sealed with.
+    pub(crate) fn nonce(&self) -> [u8; 16] {
+        self.nonce
     }
 
     /// The sealed bytes.
@@ -100,16 +122,41 @@ impl HandoverHeader {
         bytes.starts_with(&MAGIC)
     }
 
-    /// Whether it is about this store, whenever.
+    /// Whether it is about this store.
     pub(crate) fn is_of_store(&self, uuid: [u8; 16]) -> bool {
         self.uuid == uuid
     }
 
-    /// Whether the last opening of the store, which was its `term`th, left the file, or began to take it over.
-    pub(crate) fn is_of(&self, uuid: [u8; 16], boot: [u8; 16], term: u64) -> bool {
-        let own = self.uuid == uuid && self.boot == boot;
-        own && (self.term.get() == term || (term > 0 && self.resumed.get() == term))
+    /// Whether the machine has run since the file was begun.
+    pub(crate) fn is_of_boot(&self, boot: [u8; 16]) -> bool {
+        self.boot == boot
     }
+
+    /// What it means to a store that stands at this term, after so many writes of its superblock.
+    pub(crate) fn standing(&self, term: u64, writes: u64) -> Standing {
+        if self.term.get() == term {
+            Standing::Left
+        } else if term == 0 || self.resumed.get() != term {
+            Standing::Unrelated
+        } else if self.writes.get() == writes {
+            Standing::Claimed
+        } else {
+            Standing::Over
+        }
+    }
+}
+
+/// What a handover file means to its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// The last opening left it.
+    Left,
+    /// The last opening began to take it over, and came to no checkpoint.
+    Claimed,
+    /// The last opening took it over, and came to a checkpoint.
+    Over,
+    /// It is of another time.
+    Unrelated,
 }
 
 /// One entry.
@@ -130,7 +177,7 @@ impl<'a> Entry<'a> {
     }
 
     /// Adds its bytes to `target`.
-    pub(crate) fn write_to(&self, target: &mut Vec<u8>) {
+    pub(crate) fn write_to(&self, nonce: [u8; 16], target: &mut Vec<u8>) {
         let narrow = |bytes: &[u8]| U32::new(u32::try_from(bytes.len()).expect("an entry fits a segment"));
         let (physical, data) = self.data.unwrap_or((BlockNo(0), &[]));
         let mut head = EntryHead {
@@ -143,21 +190,23 @@ impl<'a> Entry<'a> {
             at: U64::new(self.at),
             physical: U64::new(physical.0),
         };
-        head.crc = U32::new(head.seal(self.records));
+        head.crc = U32::new(head.seal(nonce, self.records));
         target.extend_from_slice(head.as_bytes());
         target.extend_from_slice(self.records);
         target.extend_from_slice(data);
     }
 
     /// The entry at the start of `bytes`; `None` where there is no whole one.
-    pub(crate) fn read_from(bytes: &'a [u8], block_size: u32) -> Option<Self> {
+    pub(crate) fn read_from(bytes: &'a [u8], nonce: [u8; 16], block_size: u32) -> Option<Self> {
         let (head, rest) = EntryHead::read_from_prefix(bytes).ok()?;
         let (records, rest) = rest.split_at_checked(index(u64::from(head.record_bytes.get())))?;
         let (data, _) = rest.split_at_checked(index(u64::from(head.data_bytes.get())))?;
-        let is_whole = head.seal(records) == head.crc.get()
+        let blocks = wide(data.len()) / u64::from(block_size);
+        let is_whole = head.seal(nonce, records) == head.crc.get()
             && head.reserved == U32::ZERO
             && head.number.get() > 0
             && (data.is_empty() == (head.physical.get() == 0))
+            && head.physical.get().checked_add(blocks).is_some_and(|end| end <= limits::BLOCK_NO_MAX)
             && are_whole(data, records, index(u64::from(block_size)));
         is_whole.then(|| Entry {
             number: head.number.get(),
@@ -170,8 +219,9 @@ impl<'a> Entry<'a> {
 }
 
 impl EntryHead {
-    fn seal(self, records: &[u8]) -> u32 {
+    fn seal(self, nonce: [u8; 16], records: &[u8]) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&nonce);
         hasher.update(Self { crc: U32::ZERO, ..self }.as_bytes());
         hasher.update(records);
         hasher.finalize()
@@ -197,9 +247,9 @@ mod tests {
         let data = Some((BlockNo(70), data));
         let entry = Entry { number: 3, sequence: Sequence(8), at: 120, records: &records, data };
         let mut bytes = Vec::new();
-        entry.write_to(&mut bytes);
+        entry.write_to([3; 16], &mut bytes);
         assert_eq!(bytes.len(), entry.len_bytes());
-        assert_eq!(Entry::read_from(&bytes, 4096), Some(entry));
+        assert_eq!(Entry::read_from(&bytes, [3; 16], 4096), Some(entry));
         bytes
     }
 
@@ -209,22 +259,28 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Entry::read_from(&flipped, 4096), None, "bit {bit}");
+            assert_eq!(Entry::read_from(&flipped, [3; 16], 4096), None, "bit {bit}");
         }
-        assert_eq!(Entry::read_from(&bytes[..bytes.len() - 1], 4096), None, "cut short");
-        assert_eq!(Entry::read_from(&[0; 4096], 4096), None, "nothing");
+        assert_eq!(Entry::read_from(&bytes, [4; 16], 4096), None, "of another file");
+        assert_eq!(Entry::read_from(&bytes[..bytes.len() - 1], [3; 16], 4096), None, "cut short");
+        assert_eq!(Entry::read_from(&[0; 4096], [3; 16], 4096), None, "nothing");
     }
 
     #[test]
-    fn a_file_belongs_to_one_store_one_boot_and_one_opening() {
-        let header = HandoverHeader::new([1; 16], [2; 16], 5);
+    fn a_file_stands_to_its_store_as_openings_went() {
+        let header = HandoverHeader::new([1; 16], [2; 16], [3; 16], 5);
         let bytes = header.seal();
-        assert!(HandoverHeader::open(&bytes).unwrap().is_of([1; 16], [2; 16], 5));
-        for (uuid, boot, term) in [([9; 16], [2; 16], 5), ([1; 16], [9; 16], 5), ([1; 16], [2; 16], 6)] {
-            assert!(!HandoverHeader::open(&bytes).unwrap().is_of(uuid, boot, term));
-        }
-        let resumed = HandoverHeader::open(&header.resumed_by(6).seal()).unwrap();
-        assert!([5, 6].iter().all(|term| resumed.is_of([1; 16], [2; 16], *term)));
+        let header = HandoverHeader::open(&bytes).unwrap();
+        assert!(header.is_of_store([1; 16]) && !header.is_of_store([2; 16]));
+        assert!(header.is_of_boot([2; 16]) && !header.is_of_boot([1; 16]));
+        assert_eq!((header.standing(5, 70), header.standing(6, 70)), (Standing::Left, Standing::Unrelated));
+        let claimed = HandoverHeader::open(&header.claimed(5, 71).seal()).unwrap();
+        let standings =
+            [(5, 70), (6, 71), (6, 72), (7, 72)].map(|(term, writes)| claimed.standing(term, writes));
+        assert_eq!(standings, [Standing::Left, Standing::Claimed, Standing::Over, Standing::Unrelated]);
+        // Who claims it next says where the store stands by then.
+        let again = claimed.claimed(6, 72);
+        assert_eq!((again.standing(6, 71), again.standing(7, 72)), (Standing::Left, Standing::Claimed));
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);

@@ -96,7 +96,10 @@ pub const LAYOUT: &[Layout] = &[
     layout!("share record", MapBody { disk, first, physical, birth, count, reserved }),
     layout!("clear record", ClearBody { disk, first, count }),
     layout!("inline record", InlineBody { physical, count, reserved }),
-    layout!("handover header", HandoverHeader { magic, version, crc, uuid, boot, term, resumed }),
+    layout!(
+        "handover header",
+        HandoverHeader { magic, version, crc, uuid, boot, nonce, term, resumed, writes, reserved }
+    ),
     layout!(
         "handover entry",
         EntryHead { crc, record_bytes, data_bytes, reserved, number, sequence, at, physical }

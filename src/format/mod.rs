@@ -41,7 +41,7 @@ pub use catalog::SnapshotKind;
 pub(crate) use checkpoint::{CheckpointRecord, GroupEntry};
 pub(crate) use event::{AdoptedDisk, Event, NewDisk, NewVersion};
 pub(crate) use geometry::{Geometry, HEADER_BYTES, Place};
-pub(crate) use handover::{Entry, HANDOVER_HEADER_BYTES, HandoverHeader, SEGMENT_BYTES};
+pub(crate) use handover::{Entry, HANDOVER_HEADER_BYTES, HandoverHeader, SEGMENT_BYTES, Standing};
 pub(crate) use journal::{Batch, BatchBuilder, BatchHeader, BatchIdentity, JOURNAL_UNIT, MapRecord, Record};
 pub use layout::{Field, LAYOUT, Layout};
 pub use marks::{Labels, ServerKind, ServerMarks, SnapshotMarks, WhenFull};

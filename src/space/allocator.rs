@@ -284,6 +284,23 @@ impl Allocator {
         Ok(())
     }
 
+    /// Refuses blocks that the checkpoint counts: they are not free, whoever says so.
+    pub(crate) fn verify_free(&mut self, runs: impl Iterator<Item = BlockRun>) -> Result<()> {
+        let mut pages = CountPages::default();
+        for block in runs.flat_map(|run| (0..run.count).map(move |at| run.first.plus(at))) {
+            let Some(place) = self.geometry.place_of(block) else { continue };
+            let Some(group) = self.groups.get_mut(index(self.geometry.group_of(place.zone))) else {
+                continue;
+            };
+            let count = pages.count(group, place, &self.geometry, &*self.device)?;
+            if count > 0 {
+                let place = format!("block {block} is to be written, and has {count} references");
+                return Err(Error::corrupt(Defect::JournalRecord, place));
+            }
+        }
+        Ok(())
+    }
+
     /// A block that is referenced has one more reference. The caller knows that its count allows it.
     pub(crate) fn share(&mut self, block: BlockNo) {
         let more = self.shared.entry(block).or_default();

@@ -216,14 +216,14 @@ impl Store {
             _ => Takeover::default(),
         };
         let zones = zones_after(&recovered.batches, record.zones)?;
-        let zones = zones_after(&takeover.batches, zones)?;
+        let zones = zones_after(&takeover.batches, zones).map_err(Takeover::explain)?;
         let durable_zones = zones_after(&recovered.batches[..recovered.durable], record.zones)?;
         check_length(&*device, geometry.length_bytes(durable_zones))?;
         if !device.is_read_only() {
             if device.may_have_holes() {
                 back_tables(&*device, &geometry, record.zones)?;
             }
-            takeover.claim(superblock.term.get() + 1)?;
+            takeover.claim(&superblock)?;
             begin_term(&*device, &geometry, &mut superblock, &recovered, zones)?;
         }
         let term = superblock.term.get();
@@ -232,10 +232,11 @@ impl Store {
         let catalog = read_catalog(&*parts.device, &geometry, &nodes, &parts.record)?;
         let engine = parts.assemble(nodes, catalog, &recovered, zones)?;
         engine.replay(&recovered)?;
+        engine.replay_takeover(&takeover)?;
         engine.back_reserve()?;
         if !engine.is_read_only {
             engine.with_allocator(Allocator::verify_shares)?;
-            engine.apply_takeover(&takeover).map_err(Takeover::explain)?;
+            engine.settle_takeover(&takeover)?;
             takeover.end();
             if let Some(path) = &engine.options.handover {
                 engine.begin_handover(path, term, left.owner)?;

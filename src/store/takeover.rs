@@ -3,17 +3,21 @@
 //! Floor 5. What that process had in memory alone is in its handover file (`commit/handover.rs`). It is applied behind the
 //! last batch of the journal, by the functions that replay the journal, and a checkpoint makes it durable before
 //! anybody writes. Until then the file stays, and says who is at it: whoever is killed meanwhile loses nothing either.
+//!
+//! The numbers of the batches that were taken over are not given again: a file that somebody brings back later
+//! finds that the store is past them.
 
 use super::engine::Engine;
 use super::statistics::Counters;
 use crate::commit::{Accepted, Handed, Handover, Recovered, no_boot_id, read_handover};
+use crate::defect::Defect;
 use crate::device::{SideFile, boot_id};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    Batch, BatchBuilder, BatchHeader, BatchIdentity, HANDOVER_HEADER_BYTES, HandoverHeader, Record,
+    Batch, BatchBuilder, BatchHeader, BatchIdentity, HANDOVER_HEADER_BYTES, HandoverHeader, Record, Standing,
     Superblock,
 };
-use crate::units::{BlockNo, Sequence, index, wide};
+use crate::units::{BlockNo, BlockRun, Sequence, index, wide};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +37,7 @@ pub(super) struct Takeover {
     data: Vec<Vec<(BlockNo, Vec<u8>)>>,
     /// The file, as long as it says something that is not in the store.
     claim: Option<(SideFile, HandoverHeader)>,
-    /// The file, if it is this store's and says nothing any more.
+    /// The file, if it says nothing any more.
     stale: Option<SideFile>,
 }
 
@@ -41,7 +45,7 @@ impl Takeover {
     /// Reads the file at `path`, if there is one, that the last opening of the store left.
     ///
     /// # Errors
-    /// `Invalid` where it is somebody else's, or no handover file; `Io`.
+    /// `Invalid` where it is somebody else's, or no handover file; `Busy`; `Corrupt` where it makes no sense; `Io`.
     pub(super) fn read(
         path: &Path,
         superblock: &Superblock,
@@ -50,22 +54,29 @@ impl Takeover {
     ) -> Result<Self> {
         let Some(file) = SideFile::open(path, owner)? else { return Ok(Self::default()) };
         let Some(header) = header_of(&file)? else { return Ok(Self::left_behind(file)) };
-        let uuid = superblock.uuid;
-        let is_ours = boot_id().is_some_and(|boot| header.is_of(uuid, boot, superblock.term.get()));
+        let is_ours =
+            header.is_of_store(superblock.uuid) && boot_id().is_some_and(|boot| header.is_of_boot(boot));
         if !is_ours {
-            let is_of_this_store = header.is_of_store(uuid);
-            return Ok(if is_of_this_store { Self::left_behind(file) } else { Self::default() });
+            return Ok(Self::default());
         }
-        let block_size = superblock.block_size.get();
-        let handed = read_handover(&file, recovered.next, block_size)
-            .map_err(|error| error.while_doing(format_args!("cannot take over {}", path.display())))?;
+        // Who was taking it over has written nothing yet, or it is not the end of this history.
+        let is_untouched = recovered.next.0 == superblock.recovered.get() + 1;
+        match header.standing(superblock.term.get(), superblock.writes.get()) {
+            Standing::Left => {}
+            Standing::Claimed if is_untouched => {}
+            Standing::Claimed | Standing::Over => return Ok(Self::left_behind(file)),
+            Standing::Unrelated => return Ok(Self::default()),
+        }
+        let handed = read_handover(&file, header.nonce(), recovered.next, superblock.block_size.get())
+            .map_err(Self::explain)?;
         let mut takeover = Self { claim: Some((file, header)), ..Self::default() };
         for batch in handed {
-            let Some(accepted) = accept(&batch, superblock).filter(|accepted| is_whole(accepted, &batch))
-            else {
-                break;
+            let accepted = accept(&batch, superblock).filter(|accepted| is_whole(accepted, &batch));
+            let makes_no_sense = || {
+                let place = format!("batch {} of the handover file makes no sense", batch.sequence);
+                Self::explain(Error::corrupt(Defect::JournalRecord, place))
             };
-            takeover.batches.push(accepted);
+            takeover.batches.push(accepted.ok_or_else(makes_no_sense)?);
             takeover.data.push(batch.data);
         }
         Ok(takeover)
@@ -75,16 +86,11 @@ impl Takeover {
         Self { stale: Some(file), ..Self::default() }
     }
 
-    /// Whether nothing is to be taken over.
-    pub(super) fn is_empty(&self) -> bool {
-        self.batches.is_empty()
-    }
-
-    /// Says that the opening `term` has begun to take over: the file counts until it is through.
-    pub(super) fn claim(&self, term: u64) -> Result<()> {
-        let Some((file, header)) = self.claim.as_ref().filter(|_| !self.is_empty()) else { return Ok(()) };
-        file.write_at(&header.resumed_by(term).seal(), 0)
-            .map_err(|cause| Error::io("claim the handover file", cause))
+    /// Says that an opening begins to take over from a store that stands as `superblock` says: the file counts until it is through.
+    pub(super) fn claim(&self, superblock: &Superblock) -> Result<()> {
+        let Some((file, header)) = &self.claim else { return Ok(()) };
+        let claimed = header.claimed(superblock.term.get(), superblock.writes.get() + 1);
+        file.write_at(&claimed.seal(), 0).map_err(|cause| Error::io("claim the handover file", cause))
     }
 
     /// The failure to apply it, with what to do.
@@ -144,31 +150,42 @@ struct Places(BTreeMap<u64, u64>);
 
 impl Places {
     fn of(rows: impl Iterator<Item = (u64, u64)>) -> Self {
-        Self(rows.map(|(first, count)| (first, first + count)).collect())
+        Self(rows.map(|(first, count)| (first, first.saturating_add(count))).collect())
     }
 
     /// Whether one of them has all these blocks.
     fn hold(&self, first: u64, count: u64) -> bool {
-        self.0.range(..=first).next_back().is_some_and(|(_, end)| first + count <= *end)
+        self.0.range(..=first).next_back().is_some_and(|(_, end)| first.saturating_add(count) <= *end)
     }
 }
 
 impl Engine {
-    /// Applies what was taken over, and makes it durable.
-    pub(super) fn apply_takeover(&self, takeover: &Takeover) -> Result<()> {
-        if takeover.is_empty() {
-            return Ok(());
-        }
+    /// Applies what was taken over to the state that the journal left, in memory.
+    pub(super) fn replay_takeover(&self, takeover: &Takeover) -> Result<()> {
+        takeover
+            .batches
+            .iter()
+            .try_for_each(|accepted| self.replay_batch(accepted))
+            .map_err(Takeover::explain)
+    }
+
+    /// Makes it durable.
+    pub(super) fn settle_takeover(&self, takeover: &Takeover) -> Result<()> {
+        let Some(last) = takeover.batches.last() else { return Ok(()) };
+        let runs = takeover.batches.iter().flat_map(mapped);
+        let runs = runs.map(|(first, count)| BlockRun { first: BlockNo(first), count });
+        self.with_allocator(|allocator| allocator.verify_free(runs)).map_err(Takeover::explain)?;
         for (accepted, data) in takeover.batches.iter().zip(&takeover.data) {
-            self.replay_batch(accepted)?;
-            // Only now is it sure that these blocks were free.
             let places = Places::of(mapped(accepted));
             for (first, bytes) in data {
                 self.put_in_place(&places, *first, bytes)?;
             }
         }
         Counters::add(&self.counters.taken_over_bytes, takeover.data_bytes());
-        self.checkpoint()
+        self.journal.stand_back(Sequence(last.batch.header.sequence.get() + 1));
+        self.checkpoint()?;
+        self.journal.go_on();
+        Ok(())
     }
 
     /// Writes blocks to their places, if a record of their batch maps them.
@@ -186,15 +203,31 @@ impl Engine {
         let boot = boot_id().ok_or_else(no_boot_id)?;
         let file = match SideFile::open(path, owner)? {
             Some(file) => {
-                header_of(&file)?; // or it is none, and stays
+                let found = header_of(&file)?; // or it is none, and stays
+                if found.is_some_and(|found| !found.is_of_store(self.uuid) && found.is_of_boot(boot)) {
+                    return Err(another_stores(path));
+                }
                 file
             }
             None => SideFile::create(path)?,
         };
-        let header = HandoverHeader::new(self.uuid, boot, term);
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce)
+            .map_err(|cause| Error::new(ErrorKind::Io, format!("cannot draw a random number: {cause}")))?;
+        let header = HandoverHeader::new(self.uuid, boot, nonce, term);
         self.journal.hand_over(Handover::begin(file, header)?);
         Ok(())
     }
+}
+
+fn another_stores(path: &Path) -> Error {
+    Error::new(
+        ErrorKind::Invalid,
+        format!(
+            "{} is the handover file of another store, which may need it: name another one, or open that store first",
+            path.display()
+        ),
+    )
 }
 
 /// The file's header; `None` where it was being begun.
@@ -215,9 +248,11 @@ fn header_of(file: &SideFile) -> Result<Option<HandoverHeader>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::MemoryDevice;
     use crate::device::tampering;
+    use crate::device::{Device, MemoryDevice};
     use crate::{Disk, Options, Store};
+    use parking_lot::Mutex;
+    use std::io;
     use std::os::unix::fs::FileExt;
     use std::sync::Arc;
     use tempfile::TempDir;
@@ -233,6 +268,11 @@ mod tests {
 
         fn file(&self, name: &str) -> PathBuf {
             self.folder.path().join(name)
+        }
+
+        fn nonce(&self) -> [u8; 16] {
+            let bytes = tampering::read(self.file("handover")).unwrap();
+            HandoverHeader::open(&bytes).unwrap().nonce()
         }
 
         fn options(&self) -> Options {
@@ -253,13 +293,19 @@ mod tests {
 
     /// A store whose process ends, with a write in memory: the medium, and the handover file at its place.
     fn killed(scene: &Scene) -> Vec<u8> {
+        killed_after(scene, |disk| {
+            disk.write_at(&[2; 5000], 0).unwrap();
+            disk.discard(8192, 4096).unwrap();
+        })
+    }
+
+    fn killed_after(scene: &Scene, act: impl FnOnce(&Disk)) -> Vec<u8> {
         let device = Arc::new(MemoryDevice::new(0));
         let store = Store::create_on(device.clone(), scene.options()).unwrap();
         let disk = store.create_server("web").unwrap().create_disk("vda", 1 << 20).unwrap();
         disk.write_at(&[1; 4096], 0).unwrap();
         disk.flush().unwrap();
-        disk.write_at(&[2; 5000], 0).unwrap();
-        disk.discard(8192, 4096).unwrap();
+        act(&disk);
         tampering::copy(scene.file("handover"), scene.file("left")).unwrap();
         let left = device.to_bytes();
         store.close().unwrap();
@@ -310,11 +356,18 @@ mod tests {
             let header = HandoverHeader::new(
                 own(uuid, superblock.uuid),
                 own(boot, boot_id().unwrap()),
+                scene.nonce(),
                 superblock.term.get(),
             );
             let file = tampering::File::options().write(true).open(scene.file("handover")).unwrap();
             file.write_all_at(&header.seal(), 0).unwrap();
-            assert_eq!(first_byte(&disk_of(&open_bytes(&scene, &left).unwrap())), 1);
+            let opened = open_bytes(&scene, &left);
+            if uuid {
+                assert_eq!(first_byte(&disk_of(&opened.unwrap())), 1);
+            } else {
+                let refused = opened.map(drop).unwrap_err();
+                assert!(refused.to_string().contains("another store"), "it may need it: {refused}");
+            }
         }
     }
 
@@ -355,13 +408,172 @@ mod tests {
         let entry =
             crate::format::Entry { number: 1, sequence: next.unwrap().next, at: 0, records, data: None };
         let mut bytes = Vec::new();
-        entry.write_to(&mut bytes);
+        entry.write_to(scene.nonce(), &mut bytes);
         let file = tampering::File::options().write(true).open(scene.file("handover")).unwrap();
         file.write_all_at(&bytes, HANDOVER_HEADER_BYTES).unwrap();
         let error = open_bytes(&scene, &left).map(drop).unwrap_err();
         assert!(error.to_string().contains("move the file away"), "{error}");
         tampering::remove_file(scene.file("handover")).unwrap();
         assert_eq!(first_byte(&disk_of(&open_bytes(&scene, &left).unwrap())), 1);
+    }
+
+    /// Blocks that the checkpoint counts are not written over, whatever a file says: here that of a copy of the store, in which other
+    /// blocks are in use.
+    #[test]
+    fn a_file_that_would_write_over_what_is_in_use_is_refused() {
+        let scene = Scene::new();
+        let left = killed(&scene);
+        let device = Arc::new(MemoryDevice::from_bytes(left.clone()));
+        let (superblock, geometry) = crate::commit::read_superblock(&*device).unwrap();
+        let next = crate::commit::recover(&*device, &geometry, &superblock).unwrap().next;
+        let file = SideFile::open(&scene.file("handover"), None).unwrap().unwrap();
+        let handed = read_handover(&file, scene.nonce(), next, 4096).unwrap();
+        drop(file);
+        let accepted = accept(&handed[0], &superblock).unwrap();
+        let Some(Record::Map(map)) = accepted.records.first() else { panic!("the write comes first") };
+        let data = [9; 4096];
+        let mut builder = BatchBuilder::default();
+        let (used, seals) = (BlockNo(superblock.checkpoint_block.get()), [crate::format::seal(&data)]);
+        builder.map(map.disk, map.first, used, map.birth, &seals);
+        let records = builder.records_from(0);
+        let entry =
+            crate::format::Entry { number: 1, sequence: next, at: 0, records, data: Some((used, &data)) };
+        let mut bytes = Vec::new();
+        entry.write_to(scene.nonce(), &mut bytes);
+        let file = tampering::File::options().write(true).open(scene.file("handover")).unwrap();
+        file.write_all_at(&bytes, HANDOVER_HEADER_BYTES).unwrap();
+        let error = Store::open_on(device.clone(), scene.options()).map(drop).unwrap_err();
+        assert_eq!(error.defect(), Some(Defect::JournalRecord), "{error}");
+        assert!(error.to_string().contains("is to be written, and has 1 references"), "{error}");
+        let at = geometry.offset_bytes(used);
+        assert_eq!(device.to_bytes()[index(at)..][..4096], left[index(at)..][..4096]);
+    }
+
+    /// A medium that takes a picture of itself, and of the handover file, whenever it is about to change.
+    struct Witness {
+        memory: MemoryDevice,
+        handover: PathBuf,
+        has_holes: bool,
+        seen: Mutex<Vec<Picture>>,
+    }
+
+    #[derive(Clone)]
+    struct Picture {
+        medium: Vec<u8>,
+        handover: Option<Vec<u8>>,
+    }
+
+    impl Witness {
+        fn look(&self) {
+            let handover = tampering::read(&self.handover).ok();
+            self.seen.lock().push(Picture { medium: self.memory.to_bytes(), handover });
+        }
+    }
+
+    impl Device for Witness {
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+            self.memory.read_at(buf, offset)
+        }
+        fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+            self.look();
+            self.memory.write_at(buf, offset)
+        }
+        fn sync(&self) -> io::Result<()> {
+            self.look();
+            self.memory.sync()
+        }
+        fn len_bytes(&self) -> io::Result<u64> {
+            self.memory.len_bytes()
+        }
+        fn grow(&self, len_bytes: u64) -> io::Result<()> {
+            self.look();
+            self.memory.grow(len_bytes)
+        }
+        fn discard(&self, offset: u64, len_bytes: u64) -> io::Result<()> {
+            self.memory.discard(offset, len_bytes)
+        }
+        fn may_have_holes(&self) -> bool {
+            self.has_holes
+        }
+        fn can_grow(&self) -> bool {
+            true
+        }
+        fn is_read_only(&self) -> bool {
+            false
+        }
+    }
+
+    /// What killed openers leave of a picture, one for each of their changes.
+    fn killed_openers(scene: &Scene, picture: &Picture, has_holes: bool) -> Vec<Picture> {
+        let path = scene.file("handover");
+        drop(tampering::remove_file(&path));
+        if let Some(bytes) = &picture.handover {
+            tampering::write(&path, bytes).unwrap();
+        }
+        let memory = MemoryDevice::from_bytes(picture.medium.clone());
+        let witness = Arc::new(Witness { memory, handover: path, has_holes, seen: Mutex::default() });
+        let store = Store::open_on(witness.clone(), scene.options()).unwrap();
+        witness.look();
+        let disk = disk_of(&store);
+        let mut bytes = vec![0; 200 * 4096];
+        disk.read_at(&mut bytes, 0).unwrap();
+        assert_eq!((&bytes[..4096], bytes[150 * 4096]), (&[3; 4096][..], 2), "nothing that returned is lost");
+        assert_eq!(bytes[190 * 4096], 0, "and what was discarded is gone");
+        let seen = std::mem::take(&mut *witness.seen.lock());
+        let report = store.check().unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        seen
+    }
+
+    /// Whoever takes over is killed at each of its steps, and so is the one after it. The power may fail at each of them, too: then
+    /// what was flushed is there.
+    #[test]
+    fn openers_that_are_killed_lose_nothing_either() {
+        let scene = Scene::new();
+        let left = killed_after(&scene, |disk| {
+            // Beyond the zones that the store has: it grows meanwhile.
+            disk.write_at(&vec![2; 200 * 4096], 0).unwrap();
+            disk.write_at(&[3; 4096], 0).unwrap();
+            disk.discard(190 * 4096, 8192).unwrap();
+        });
+        let first = Picture { medium: left, handover: tampering::read(scene.file("handover")).ok() };
+        for has_holes in [false, true] {
+            let pictures = killed_openers(&scene, &first, has_holes);
+            assert!(pictures.len() > 10);
+            for (nth, picture) in pictures.iter().enumerate() {
+                let next = killed_openers(&scene, picture, has_holes);
+                let few = next.iter().skip(nth % 5).step_by(5);
+                few.for_each(|picture| drop(killed_openers(&scene, picture, has_holes)));
+                drop(tampering::remove_file(scene.file("handover")));
+                let unpowered = MemoryDevice::from_bytes(picture.medium.clone());
+                let opened = Store::open_on(Arc::new(unpowered), scene.options()).unwrap();
+                assert!(first_byte(&disk_of(&opened)) > 0, "what was flushed is there");
+            }
+        }
+    }
+
+    /// A batch that found its journal full, and one that only a checkpoint took, are handed over like any other.
+    #[test]
+    fn what_was_in_memory_while_the_journal_was_full_is_taken_over() {
+        let scene = Scene::new();
+        let device = Arc::new(MemoryDevice::new(0));
+        let store = Store::create_on(device.clone(), scene.options()).unwrap();
+        let disk = store.create_server("web").unwrap().create_disk("vda", 4 << 20).unwrap();
+        for round in 0..400_u64 {
+            let value = u8::try_from(1 + round % 250).unwrap();
+            disk.write_at(&[value; 4096], 0).unwrap();
+            disk.write_at(&[value; 512], (1 + round % 900) * 4096 + 512).unwrap();
+            if round % 3 == 0 {
+                disk.flush().unwrap();
+            }
+            if round % 20 < 2 {
+                tampering::copy(scene.file("handover"), scene.file("left")).unwrap();
+                let options = scene.options().handover(Some(scene.file("left")));
+                let killed = MemoryDevice::from_bytes(device.to_bytes());
+                let killed = Store::open_on(Arc::new(killed), options).unwrap();
+                assert_eq!(first_byte(&disk_of(&killed)), value, "round {round}");
+            }
+        }
     }
 
     /// Where the file cannot be written, each write is on its way to the medium before it returns.
