@@ -13,7 +13,7 @@
 //! 3  extent       catalog         from disk blocks to store blocks; who descends from whom
 //! 2  space                        which blocks are free, who holds the others
 //! 1  device       format          bytes and what durable means; what the bytes say
-//! 0  units  limits  error  defect  sync  vocabulary
+//! 0  units  limits  error  defect  sync  latency  vocabulary
 //! ```
 
 mod audit;
@@ -25,6 +25,7 @@ pub mod device;
 mod error;
 mod extent;
 mod format;
+mod latency;
 mod limits;
 mod repair;
 mod snapshot;
@@ -47,13 +48,14 @@ pub use format::{
 };
 #[cfg(feature = "fuzz")]
 pub use format::{Part, again};
+pub use latency::{LatencyBucket, LatencyHistogram, Spent};
 pub use repair::{LostRange, RepairOptions, RepairReport, repair, repair_device};
 pub use snapshot::{
     AdoptedSnapshot, Candidate, KeepReason, Retention, Snapshot, SnapshotDisk, SnapshotStatus, Verdict,
 };
 pub use store::{
     Change, ChangeKind, Changes, DedupCursor, DedupOptions, Deduplicated, Disk, DiskIo, Extent, ExtentKind,
-    Extents, Freed, Notice, Notices, Options, Point, Server, Space, Sparsified, Stats, Status, Store,
-    Template,
+    Extents, Freed, Latencies, Notice, Notices, Options, Point, Server, Space, Sparsified, Stats, Status,
+    Store, Template, Waits,
 };
 pub use units::{BlockCount, DiskId, ServerId, SnapshotId};

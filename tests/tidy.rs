@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use std::{fs, iter};
 
 /// The rooms of `src/` and their floors. A room knows the floors below its own, and no other room of its floor.
-const ROOMS: [(&str, u32); 16] = [
+const ROOMS: [(&str, u32); 17] = [
     ("units", 0),
     ("limits", 0),
     ("defect", 0),
     ("error", 0),
     ("sync", 0),
+    ("latency", 0),
     ("device", 1),
     ("format", 1),
     ("space", 2),

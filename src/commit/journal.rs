@@ -8,6 +8,7 @@ use super::runs::{Run, RunTable};
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BatchBuilder, BatchIdentity, Geometry, HEADER_BYTES};
+use crate::latency::{Spent, Stopwatch};
 use crate::limits;
 use crate::sync::{Condvar, Mutex};
 use crate::units::{BlockNo, BlockRun, Sequence, index, wide};
@@ -21,6 +22,7 @@ pub(crate) struct Journal {
     term: u64,
     state: Mutex<State>,
     changed: Condvar,
+    waits_for_leaders: Stopwatch,
 }
 
 struct State {
@@ -105,7 +107,15 @@ impl Journal {
             stands_back: false,
             failed: None,
         };
-        Self { device, geometry, uuid, term, state: Mutex::new(state), changed: Condvar::new() }
+        Self {
+            device,
+            geometry,
+            uuid,
+            term,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            waits_for_leaders: Stopwatch::default(),
+        }
     }
 
     /// Adds records to the batch in memory. Returns how much waits now.
@@ -173,6 +183,11 @@ impl Journal {
         Waiting { bytes: state.builder.record_bytes(), pressure: pressure.unwrap_or_default() }
     }
 
+    /// How long flushes waited for others to write and sync.
+    pub(crate) fn waits_for_leaders(&self) -> Spent {
+        self.waits_for_leaders.spent()
+    }
+
     /// How many bytes of records make it worth sealing a batch before anybody flushes.
     pub(crate) fn soft_batch_bytes(&self) -> usize {
         limits::BATCH_BYTES_SOFT.min(index(self.geometry.journal_bytes() / 8))
@@ -206,7 +221,7 @@ impl Journal {
             if !state.has_leader {
                 break self.take_lead(&mut state)?;
             }
-            self.changed.wait(&mut state);
+            self.waits_for_leaders.time(|| self.changed.wait(&mut state));
         };
         drop(state);
         match lead.write_waiting(runs, true)? {

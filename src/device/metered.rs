@@ -3,12 +3,13 @@
 //! Floor 1.
 
 use super::Device;
+use crate::latency::Histogram;
 use crate::units::wide;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts of one device's calls and bytes.
+/// Counts of one device's calls and bytes, and their times.
 #[derive(Default)]
 pub(crate) struct Meter {
     pub(crate) reads: AtomicU64,
@@ -16,6 +17,10 @@ pub(crate) struct Meter {
     pub(crate) syncs: AtomicU64,
     pub(crate) bytes_read: AtomicU64,
     pub(crate) bytes_written: AtomicU64,
+    /// One read in 16.
+    pub(crate) read_times: Histogram,
+    pub(crate) write_times: Histogram,
+    pub(crate) sync_times: Histogram,
 }
 
 /// A device that counts.
@@ -34,7 +39,7 @@ impl Metered {
 
 impl Device for Metered {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.meter.reads.fetch_add(1, Ordering::Relaxed);
+        let _timed = self.meter.read_times.sample(self.meter.reads.fetch_add(1, Ordering::Relaxed));
         self.meter.bytes_read.fetch_add(wide(buf.len()), Ordering::Relaxed);
         self.device.read_at(buf, offset)
     }
@@ -42,17 +47,20 @@ impl Device for Metered {
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.meter.writes.fetch_add(1, Ordering::Relaxed);
         self.meter.bytes_written.fetch_add(wide(buf.len()), Ordering::Relaxed);
+        let _timed = self.meter.write_times.start();
         self.device.write_at(buf, offset)
     }
 
     fn write_before_sync(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.meter.writes.fetch_add(1, Ordering::Relaxed);
         self.meter.bytes_written.fetch_add(wide(buf.len()), Ordering::Relaxed);
+        let _timed = self.meter.write_times.start();
         self.device.write_before_sync(buf, offset)
     }
 
     fn sync(&self) -> io::Result<()> {
         self.meter.syncs.fetch_add(1, Ordering::Relaxed);
+        let _timed = self.meter.sync_times.start();
         self.device.sync()
     }
 

@@ -44,16 +44,19 @@ impl Engine {
     /// `Full` where neither helps.
     pub(super) fn ensure_space(&self, blocks: u64, purpose: Purpose) -> Result<()> {
         let is_enough = || self.free_hint.load(Ordering::Relaxed) >= blocks + self.floor(purpose);
+        if is_enough() { Ok(()) } else { self.times.for_space.time(|| self.find_space(purpose, &is_enough)) }
+    }
+
+    fn find_space(&self, purpose: Purpose, is_enough: &impl Fn() -> bool) -> Result<()> {
         loop {
+            self.release_parked();
+            if !is_enough() && !self.grow()? {
+                return self.make_space(purpose, is_enough);
+            }
             if is_enough() {
                 return Ok(());
             }
-            self.release_parked();
-            if !is_enough() && !self.grow()? {
-                break;
-            }
         }
-        self.make_space(purpose, &is_enough)
     }
 
     /// Blocks that stay free whatever is wanted for this purpose.

@@ -43,10 +43,12 @@ impl Engine {
     }
 
     fn try_checkpoint(&self, checkpointer: &mut Checkpointer, is_last: bool) -> Result<()> {
+        let _timed = self.times.checkpoint.start();
         self.release_parked();
         self.note_checkpoint();
         let lead = self.journal.lead()?;
         let Freeze { mut frozen, taken, settling, footprint } = {
+            let _timed = self.times.freeze.start();
             let _closed = self.barrier.write();
             self.freeze(&lead, checkpointer, is_last)
         };

@@ -64,14 +64,14 @@ impl Engine {
     /// Runs one collector step, which looks at about `places` places. Whether there was anything to do.
     pub(crate) fn collect_step(&self, places: u64) -> Result<bool> {
         let job = next_job(&mut self.state.write());
-        match job {
-            None => return Ok(false),
-            Some(Job::Garbage(garbage)) => self.step_garbage(&garbage, places)?,
-            Some(Job::Version(collection, victim, children)) => {
-                self.step_version(collection, (&victim, &children), places)?;
+        let Some(job) = job else { return Ok(false) };
+        let step = || match job {
+            Job::Garbage(garbage) => self.step_garbage(&garbage, places),
+            Job::Version(collection, victim, children) => {
+                self.step_version(collection, (&victim, &children), places)
             }
-        }
-        Ok(true)
+        };
+        self.times.collector.time(step).map(|()| true)
     }
 
     fn drop_all(&self, reaped: &mut Reaped) {

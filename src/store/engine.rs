@@ -5,6 +5,7 @@
 use super::full::Room;
 use super::head::Head;
 use super::holes::Refusals;
+use super::latencies::Times;
 use super::maintenance::{Last, Signal};
 use super::notices::NoticeBoard;
 use super::options::Options;
@@ -80,6 +81,7 @@ pub(crate) struct Engine {
     pub(super) watermarks: Watermarks,
     pub(super) notices: NoticeBoard,
     pub(super) counters: Counters,
+    pub(super) times: Times,
 }
 
 impl Engine {
@@ -113,7 +115,7 @@ impl Engine {
     /// Begins a change of memory that a checkpoint must see whole, or not at all. Refused once the store
     /// is being closed: the last checkpoint says that nothing comes after it.
     pub(super) fn begin_change(&self) -> Result<RwLockReadGuard<'_, ()>> {
-        let open = self.barrier.read();
+        let open = self.enter_barrier();
         self.check_writable().map(|()| open)
     }
 
@@ -132,10 +134,11 @@ impl Engine {
     pub(crate) fn flush(&self) -> Result<()> {
         self.check_writable()?;
         Counters::add(&self.counters.flushes, 1);
+        let _timed = self.times.flush.start();
         loop {
             match self.journal.flush(&self.runs).map_err(|error| self.halt(error))? {
                 Flushed::Done => return Ok(()),
-                Flushed::NoRoom => self.checkpoint()?,
+                Flushed::NoRoom => self.times.for_journal.time(|| self.checkpoint())?,
             }
         }
     }

@@ -60,7 +60,7 @@ impl Room {
         }
     }
 
-    /// Waits for news since `seen`. Whether there are.
+    /// Waits for news since `seen`, and a little for more. Whether there are.
     fn wait(&self, seen: u64, until: Instant) -> bool {
         let mut news = self.news.lock();
         while *news == seen {
@@ -68,7 +68,12 @@ impl Room {
                 break;
             }
         }
-        *news != seen
+        let is_news = *news != seen;
+        drop(news);
+        if is_news {
+            std::thread::sleep(GATHER);
+        }
+        is_news
     }
 }
 
@@ -123,10 +128,8 @@ impl Engine {
                 self.notices.post(Notice::WriteRefused { disk });
                 return Err(refusal);
             }
-            let is_news = waiting.0.wait(seen, deadline.min(now + GROWTH_RETRY));
-            if is_news {
-                std::thread::sleep(GATHER);
-            }
+            let is_news =
+                self.times.for_space.time(|| waiting.0.wait(seen, deadline.min(now + GROWTH_RETRY)));
             is_worth_it = is_news || self.grow()?;
         }
     }

@@ -8,6 +8,7 @@ use super::holes::Thinning;
 use super::pace::Pace;
 use crate::commit::Checkpointer;
 use crate::error::Result;
+use crate::latency::Stopwatch;
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -129,7 +130,7 @@ impl Engine {
         let size = self.geometry.journal_bytes();
         while self.is_filling_up() {
             if !self.options.background {
-                return self.checkpoint();
+                return self.late(self.journal.used_bytes() > size / 2).time(|| self.checkpoint());
             }
             self.signal.ask(|state| state.wants_checkpoint = true);
             let (used, dirty) = (self.journal.used_bytes(), self.dirty_bytes.load(Ordering::Relaxed));
@@ -137,9 +138,14 @@ impl Engine {
                 return Ok(());
             }
             self.check_writable()?;
-            self.signal.wait_for_round();
+            self.late(used > size / 8 * 7).time(|| self.signal.wait_for_round());
         }
         Ok(())
+    }
+
+    /// Where the time counts that a write waits for a checkpoint: for room in the journal, or else for memory.
+    fn late(&self, is_journal: bool) -> &Stopwatch {
+        if is_journal { &self.times.for_journal } else { &self.times.for_memory }
     }
 
     /// Whether the journal is half full, or the memory for changes full.

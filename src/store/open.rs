@@ -6,6 +6,7 @@ use super::engine::Engine;
 use super::full::Room;
 use super::head::Head;
 use super::holes::back_tables;
+use super::latencies::Times;
 use super::maintenance::{Maintainer, Signal};
 use super::notices::{NoticeBoard, Notices};
 use super::options::Options;
@@ -571,6 +572,7 @@ impl Parts {
             watermarks,
             notices: NoticeBoard::default(),
             counters: Counters::default(),
+            times: Times::default(),
         };
         // How full the store is from the beginning.
         engine.with_allocator(|_| ());

@@ -61,7 +61,7 @@ impl Engine {
     /// Fills `buf` from `offset`.
     pub(crate) fn read(&self, source: &Source, buf: &mut [u8], offset: u64) -> Result<()> {
         check_range(self.size_of(source)?, offset, wide(buf.len()))?;
-        Counters::add(&self.counters.reads, 1);
+        let _timed = self.times.read.sample(Counters::add(&self.counters.reads, 1));
         Counters::add(&self.counters.bytes_read, wide(buf.len()));
         let block_size = u64::from(self.block_size());
         let (mut at, mut rest) = (offset, buf);

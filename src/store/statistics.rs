@@ -4,6 +4,7 @@
 
 use super::blocks::Purpose;
 use super::engine::Engine;
+use super::latencies::Waits;
 use super::state::State;
 use crate::format::{FORMAT_VERSION, Garbage};
 use crate::units::{VersionId, wide};
@@ -25,8 +26,9 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn add(counter: &AtomicU64, count: u64) {
-        counter.fetch_add(count, Ordering::Relaxed);
+    /// Adds to a counter. Returns what it was before.
+    pub(super) fn add(counter: &AtomicU64, count: u64) -> u64 {
+        counter.fetch_add(count, Ordering::Relaxed)
     }
 }
 
@@ -106,6 +108,12 @@ pub struct Stats {
     pub collected_blocks: u64,
     /// Bytes of blocks that a process which was killed left in its handover file, and that opening took over.
     pub taken_over_bytes: u64,
+    /// What checkpoints took, in nanoseconds. They run beside reads and writes.
+    pub checkpoint_ns: u64,
+    /// What the steps of the collector took, in nanoseconds, without its rests and without checkpoints.
+    pub collector_ns: u64,
+    /// What callers waited for.
+    pub waits: Waits,
 }
 
 /// How many deleted versions the collector has still to walk. One that was trimmed waits for its children, and not for the collector.
@@ -203,6 +211,9 @@ impl Engine {
             cache_misses,
             collected_blocks: get(&self.counters.collected_blocks),
             taken_over_bytes: get(&self.counters.taken_over_bytes),
+            checkpoint_ns: self.times.checkpoint.sum_ns(),
+            collector_ns: self.times.collector.spent().total_ns,
+            waits: self.waits(),
         }
     }
 }

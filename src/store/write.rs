@@ -103,7 +103,7 @@ impl Engine {
     pub(crate) fn write(&self, head: &Arc<Head>, buf: &[u8], offset: u64, mut terms: Terms) -> Result<()> {
         self.check_writable()?;
         check_range(self.size_of(&Source::Head(head.clone()))?, offset, wide(buf.len()))?;
-        Counters::add(&self.counters.writes, 1);
+        let _timed = self.times.write.sample(Counters::add(&self.counters.writes, 1));
         Counters::add(&self.counters.bytes_written, wide(buf.len()));
         let block_size = u64::from(self.block_size());
         let (mut at, mut rest) = (offset, buf);

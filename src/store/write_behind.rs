@@ -98,7 +98,9 @@ impl WriteBehind {
 impl Engine {
     /// Sees that a full run gets to the medium.
     pub(super) fn send_home(&self, run: Arc<Run>) -> Result<()> {
-        self.write_behind.offer(run).map_or(Ok(()), |run| self.take_home(&run))
+        self.write_behind
+            .offer(run)
+            .map_or(Ok(()), |run| self.times.for_write_behind.time(|| self.take_home(&run)))
     }
 
     fn take_home(&self, run: &Arc<Run>) -> Result<()> {
@@ -109,11 +111,14 @@ impl Engine {
     pub(super) fn spill_if_many(&self, waiting: Waiting) -> Result<()> {
         let soft = self.journal.soft_batch_bytes();
         match waiting.pressure {
-            Pressure::Hard => return self.spill_all(),
+            Pressure::Hard => return self.times.for_write_behind.time(|| self.spill_all()),
             Pressure::Low if waiting.bytes < soft => return Ok(()),
             Pressure::Low | Pressure::Soft => {}
         }
-        if waiting.bytes < 2 * soft && self.write_behind.ask_to_spill() { Ok(()) } else { self.spill() }
+        if waiting.bytes < 2 * soft && self.write_behind.ask_to_spill() {
+            return Ok(());
+        }
+        self.times.for_write_behind.time(|| self.spill())
     }
 
     /// Writes out the records that wait, though others may be at it.

@@ -26,6 +26,8 @@ mod gate;
 mod handover;
 #[path = "../../../src/commit/journal.rs"]
 mod journal;
+#[path = "../../../src/latency.rs"]
+mod latency;
 #[path = "../../../src/limits.rs"]
 mod limits;
 #[path = "../../../src/commit/runs.rs"]
