@@ -113,6 +113,9 @@ pub(crate) enum Command {
         after_help = "Examples:\n  cowblk --store pool.cow status\n  cowblk --store pool.cow --json status"
     )]
     Status,
+    /// What the store of a daemon did since the daemon was started, how long it took, and what writers waited for
+    #[command(after_help = "Examples:\n  cowblk --url http://127.0.0.1:8780 stats")]
+    Stats,
     /// Give the blocks of deleted content back now, instead of behind later commands
     #[command(after_help = "Examples:\n  cowblk --store pool.cow collect")]
     Collect,

@@ -89,6 +89,7 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Send(arguments) => send::run(&session, &arguments),
         Command::Receive(arguments) => receive::run(&session, &arguments),
         Command::Status => status::run(&session),
+        Command::Stats => Err(status::nobody_to_ask()),
         Command::Collect => collect::run(&session),
         Command::Trim => trim::run(&session),
         Command::Dedup(arguments) => dedup::run(&session, &arguments),

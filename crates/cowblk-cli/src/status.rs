@@ -2,7 +2,7 @@
 
 use cowblk::Status;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::session::Session;
 use crate::sizes::human;
 use crate::table::{Column, Table};
@@ -10,6 +10,13 @@ use crate::table::{Column, Table};
 pub(crate) fn run(session: &Session) -> Result<(), Failure> {
     let status = session.read(|store| Ok(store.status()))?;
     session.output.item(&status, table(&status).to_string().trim_end())
+}
+
+/// The failure of `stats` without a daemon.
+pub(crate) fn nobody_to_ask() -> Failure {
+    let sentence =
+        "`stats` says what the process did that holds the store: ask a daemon (`cowblk serve`) with --url";
+    Failure::new(Kind::Usage, sentence)
 }
 
 /// Half a sentence about a store, for `init`.

@@ -4,6 +4,7 @@ mod diff;
 mod disks;
 mod servers;
 mod snapshots;
+mod stats;
 mod status;
 
 use cowblk_http::client::{Client, Error};
@@ -46,6 +47,7 @@ pub(crate) fn run(address: &Address, output: Output, command: Command) -> Result
         Command::Disk { command } => disks::run(&remote, command),
         Command::Diff(arguments) => diff::run(&remote, &arguments),
         Command::Status => status::status(&remote),
+        Command::Stats => stats::run(&remote),
         Command::Collect => status::collect(&remote),
         Command::Trim => status::trim(&remote),
         Command::Init(_) => Err(Failure::new(

@@ -25,6 +25,7 @@ fn usage_is_2() {
     assert_fails(&bench.run(["server", "create", &"x".repeat(1000)]), 2, "name");
     assert_fails(&bench.run(["disk", "discard", "web/vda", "--offset", "9M"]), 2, "");
     assert_fails(&bench.run(["disk", "import", "-", "web/vdb"]), 2, "--size");
+    assert_fails(&bench.run(["stats"]), 2, "--url");
 }
 
 #[test]

@@ -268,10 +268,20 @@ fn what_lies_beyond_the_given_api_works() {
     assert_eq!(daemon.get(&path).refusal(404), "not_found");
     assert_eq!(daemon.get("/api/v1/space/").expect(200)["servers"], json!(1));
     daemon.get("/api/v1/collector/").expect(200);
+    let stats = daemon.get("/api/v1/stats/").expect(200);
+    let timed = stats["latencies"]["device_sync"]["count"].as_u64().unwrap();
+    assert!(timed > 0 && stats["latencies"]["flush"]["p99_ns"].as_u64().unwrap() > 0, "{stats}");
+    assert!(
+        stats["device_syncs"].as_u64().unwrap() >= timed && stats["waits"]["journal"]["count"] == 0,
+        "{stats}"
+    );
     let metrics = daemon.get("/metrics");
-    for name in
-        ["cowblk_store_snapshots 1", "cowblk_http_request_seconds_bucket", "cowblk_device_syncs_total"]
-    {
+    for name in [
+        "cowblk_store_snapshots 1",
+        "cowblk_http_request_seconds_bucket",
+        "cowblk_device_syncs_total",
+        "cowblk_device_sync_seconds_bucket{le=\"0.000000256\"}",
+    ] {
         assert!(metrics.text.contains(name), "{name} in {}", metrics.text);
     }
     let document = daemon.raw("GET", "/api/v1/openapi.json", b"", &[]).expect(200);

@@ -183,6 +183,12 @@ fn servers_and_snapshots_are_handled_through_a_daemon_as_without_one() {
     assert!(ok(&["server", "show", "web"]).contains("vda"));
     ok(&["server", "delete", "web-2"]);
     assert!(ok(&["status"]).contains("servers           1"));
+    let stats = ok(&["stats"]);
+    for line in ["device sync", "other flushes", "written to the medium"] {
+        assert!(stats.lines().any(|found| found.starts_with(line)), "{line} in {stats}");
+    }
+    let stats: Value = serde_json::from_str(&ok(&["--json", "stats"])).unwrap();
+    assert!(stats["latencies"]["flush"]["max_ns"].as_u64().unwrap() > 0, "{stats}");
     for (arguments, code, word) in [
         (&["server", "create", "web"][..], 4, "already"),
         (&["snapshot", "delete", "web", "first"], 3, "no snapshot `first`"),

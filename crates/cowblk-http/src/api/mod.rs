@@ -11,6 +11,7 @@ mod prune;
 mod servers;
 mod snapshots;
 mod space;
+mod stats;
 
 use crate::app::Shared;
 use crate::gate;
@@ -47,6 +48,7 @@ pub(crate) fn router(app: &Shared) -> Router {
         .routes(routes!(backups::show, backups::delete))
         .routes(routes!(backups::restore))
         .routes(routes!(space::space))
+        .routes(routes!(stats::stats))
         .routes(routes!(space::collector, space::collect))
         .routes(routes!(space::trim))
         .routes(routes!(events::events))

@@ -1,4 +1,6 @@
-//! Metrics: counters and histograms as Prometheus reads them.
+//! Metrics: counters and histograms as Prometheus reads them; here what the daemon counts itself.
+
+mod store;
 
 use crate::engine::Engine;
 use parking_lot::Mutex;
@@ -31,17 +33,17 @@ impl Histogram {
 
     fn write(&self, out: &mut String, name: &str, labels: &str) {
         for (count, bound) in self.counts.iter().zip(BOUNDS_US) {
-            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{}\"}} {count}", seconds(bound));
+            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{}\"}} {count}", seconds(bound * 1000));
         }
         let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", self.count);
-        let _ = writeln!(out, "{name}_sum{{{labels}}} {}", seconds(self.sum_us));
+        let _ = writeln!(out, "{name}_sum{{{labels}}} {}", seconds(self.sum_us.saturating_mul(1000)));
         let _ = writeln!(out, "{name}_count{{{labels}}} {}", self.count);
     }
 }
 
-/// Seconds as text, exactly.
-fn seconds(us: u64) -> String {
-    let text = format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
+/// Nanoseconds as seconds in text, exactly.
+fn seconds(ns: u64) -> String {
+    let text = format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
@@ -96,7 +98,7 @@ impl Metrics {
     /// Everything as text.
     pub(crate) fn render(&self, engine: &Engine, nbd_connections: Option<usize>) -> String {
         let mut out = String::new();
-        render_store(&mut out, engine);
+        store::render(&mut out, engine.store());
         if let Some(count) = nbd_connections {
             one(&mut out, "cowblk_nbd_connections", "gauge", "Connections of NBD clients.", count);
         }
@@ -146,57 +148,6 @@ impl Metrics {
     }
 }
 
-fn render_store(out: &mut String, engine: &Engine) {
-    let (status, done) = (engine.store().status(), engine.store().stats());
-    let block = u64::from(status.block_size);
-    let gauges: [(&str, &str, u64); 12] = [
-        ("cowblk_store_file_bytes", "Length of the store's file or device.", status.file_bytes),
-        ("cowblk_store_used_bytes", "Data, extent nodes and catalog.", status.used_blocks * block),
-        ("cowblk_store_free_bytes", "What can be written without growing.", status.free_blocks * block),
-        ("cowblk_store_journal_bytes", "Size of the store's journal.", status.journal_bytes),
-        ("cowblk_store_journal_used_bytes", "What a recovery would have to read.", status.journal_used_bytes),
-        ("cowblk_store_dirty_bytes", "Memory that changed extent maps take.", status.dirty_bytes),
-        ("cowblk_store_servers", "Servers.", status.servers),
-        ("cowblk_store_disks", "Disks.", status.disks),
-        ("cowblk_store_snapshots", "Snapshots.", status.snapshots),
-        (
-            "cowblk_collector_waiting_versions",
-            "Deleted contents to be collected.",
-            status.uncollected_versions,
-        ),
-        ("cowblk_store_halted", "1 after a write or sync failed.", u64::from(status.halted)),
-        ("cowblk_store_generation", "Checkpoints that the store has seen.", status.generation),
-    ];
-    for (name, help, value) in gauges {
-        one(out, name, "gauge", help, value);
-    }
-    if let Some(blocks) = status.capacity_blocks {
-        one(out, "cowblk_store_capacity_bytes", "gauge", "What data can come to take.", blocks * block);
-    }
-    let counters: [(&str, &str, u64); 13] = [
-        ("cowblk_reads_total", "Reads of disks.", done.reads),
-        ("cowblk_writes_total", "Writes of disks.", done.writes),
-        ("cowblk_flushes_total", "Flushes.", done.flushes),
-        ("cowblk_read_bytes_total", "Bytes read from disks.", done.bytes_read),
-        ("cowblk_written_bytes_total", "Bytes written to disks.", done.bytes_written),
-        ("cowblk_device_reads_total", "Reads of the store's medium.", done.device_reads),
-        ("cowblk_device_writes_total", "Writes of the store's medium.", done.device_writes),
-        ("cowblk_device_read_bytes_total", "Bytes read from the medium.", done.device_bytes_read),
-        ("cowblk_device_written_bytes_total", "Bytes written to the medium.", done.device_bytes_written),
-        ("cowblk_device_syncs_total", "Syncs of the medium.", done.device_syncs),
-        ("cowblk_checkpoints_total", "Checkpoints since the start.", done.checkpoints),
-        ("cowblk_cache_misses_total", "Extent nodes read from the medium.", done.cache_misses),
-        (
-            "cowblk_collector_collected_blocks_total",
-            "References that the collector dropped.",
-            done.collected_blocks,
-        ),
-    ];
-    for (name, help, value) in counters {
-        one(out, name, "counter", help, value);
-    }
-}
-
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
@@ -213,8 +164,8 @@ mod tests {
     #[test]
     fn seconds_are_exact() {
         assert_eq!(
-            [seconds(0), seconds(100), seconds(2_500_000), seconds(60_000_000)],
-            ["0", "0.0001", "2.5", "60"]
+            [seconds(0), seconds(256), seconds(100_000), seconds(2_500_000_000), seconds(60_000_000_000)],
+            ["0", "0.000000256", "0.0001", "2.5", "60"]
         );
     }
 
