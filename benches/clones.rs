@@ -1,4 +1,5 @@
-//! Clones: making one, and taking one back to where it began, costs the same whatever the template holds and the clone wrote.
+//! Clones: making one, and taking one back to where it began, costs the same whatever the template holds, the clone wrote, and however many
+//! clones there are.
 //!
 //! Run with `cargo bench --bench clones`; `-- --test` runs everything once. The store lies in a [`SparseDevice`], whose syncs cost nothing: what is
 //! measured is the store's own work.
@@ -8,14 +9,16 @@
 
 #[allow(dead_code, reason = "no benchmark uses all of it")]
 mod ground;
+mod medians;
 #[allow(dead_code, reason = "no benchmark uses all of it")]
 mod sparse_device;
 
 use std::time::{Duration, Instant};
 
 use cowblk::{Options, Server, Snapshot, Store};
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use ground::{BLOCK, MIB, is_quick, scattered, settings};
+use criterion::{Criterion, criterion_group, criterion_main};
+use ground::{BLOCK, GIB, MIB, is_quick, scattered, settings};
+use medians::Medians;
 use sparse_device::{SparseDevice, block};
 
 /// A store with a snapshot of a full disk.
@@ -43,52 +46,70 @@ fn write(server: &Server, blocks: u64) {
     }
 }
 
-/// Claim: a clone costs the same of 64 MiB and of 4 GiB.
+/// Claim: a clone costs the same of 64 MiB and of 4 GiB, and where there are 1,000 clones already.
 fn clone(c: &mut Criterion) {
-    let mut group = c.benchmark_group("clone");
-    for (label, bytes) in [("64MiB", 64 * MIB), ("4GiB", if is_quick() { 64 * MIB } else { 4096 * MIB })] {
+    let (large, many) = if is_quick() { (64 * MIB, 10) } else { (4 * GIB, 1_000) };
+    let mut medians = Medians::default();
+    for (label, bytes, clones) in
+        [("64MiB", 64 * MIB, 0), ("4GiB", large, 0), ("64MiB-beside-1000-clones", 64 * MIB, many)]
+    {
         let (store, snapshot) = template(bytes);
-        let mut unique = 0;
-        group.bench_function(BenchmarkId::from_parameter(label), |b| {
+        for n in 0..clones {
+            snapshot.clone_server(&format!("kept-{n}")).unwrap();
+        }
+        store.checkpoint().unwrap();
+        let (mut unique, mut calls) = (0, Vec::new());
+        c.bench_function(&format!("clone/{label}"), |b| {
             b.iter_custom(|count| {
-                let mut spent = Duration::ZERO;
+                let mut total = Duration::ZERO;
                 for _ in 0..count {
                     unique += 1;
                     let name = format!("clone-{unique}");
                     let start = Instant::now();
                     let clone = snapshot.clone_server(&name).unwrap();
-                    spent += start.elapsed();
+                    let spent = start.elapsed();
                     store.delete_server(clone.id()).unwrap();
+                    calls.push(spent);
+                    total += spent;
                 }
                 store.collect().unwrap();
-                spent
+                total
             });
         });
+        medians.note("clone", label, calls);
     }
-    group.finish();
+    medians.print("a clone costs the same whatever its template holds, and however many others there are");
 }
 
-/// Claim: a reset costs the same behind 1 written block and behind 4,096.
+/// Claim: a reset costs the same behind 1 written block and behind 4,096. Either way 4,096 were just written, to this clone or another, and flushed
+/// outside of the clock: the processor's caches are as cold.
 fn reset(c: &mut Criterion) {
-    let mut group = c.benchmark_group("reset");
-    let (store, snapshot) = template(64 * MIB);
+    let (mut medians, (store, snapshot)) = (Medians::default(), template(64 * MIB));
     let clone = snapshot.clone_server("clone").unwrap();
+    let other = snapshot.clone_server("other").unwrap();
     for written in [1, 4096] {
-        group.bench_function(BenchmarkId::new("blocks-written", written), |b| {
+        let mut calls = Vec::new();
+        c.bench_function(&format!("reset/blocks-written/{written}"), |b| {
             b.iter_custom(|count| {
-                let mut spent = Duration::ZERO;
+                let mut total = Duration::ZERO;
                 for _ in 0..count {
+                    other.reset().unwrap();
+                    write(&other, 4096 - written);
                     write(&clone, written);
+                    store.flush().unwrap();
                     let start = Instant::now();
                     clone.reset().unwrap();
-                    spent += start.elapsed();
+                    let spent = start.elapsed();
+                    calls.push(spent);
+                    total += spent;
                 }
                 store.collect().unwrap();
-                spent
+                total
             });
         });
+        medians.note("reset", &format!("{written} blocks written"), calls);
     }
-    group.finish();
+    medians.print("a reset costs the same however much was written");
 }
 
 criterion_group! {

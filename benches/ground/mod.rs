@@ -1,4 +1,4 @@
-//! Ground: what the benchmarks on real files stand on.
+//! Ground: what all benchmarks stand on, and a store in a real file.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,12 +8,19 @@ use criterion::Criterion;
 use tempfile::TempDir;
 
 pub(crate) const MIB: u64 = 1 << 20;
+pub(crate) const GIB: u64 = 1 << 30;
 pub(crate) const BLOCK: u64 = 4096;
 
 /// Whether everything should run once, quickly, and prove only that it runs.
 pub(crate) fn is_quick() -> bool {
     let arguments: Vec<String> = std::env::args().collect();
     arguments.iter().any(|a| a == "--test") || !arguments.iter().any(|a| a == "--bench")
+}
+
+/// Whether the command line asks for a benchmark with this in its name: no store is filled for the others.
+pub(crate) fn is_wanted(name: &str) -> bool {
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    filter.is_none_or(|filter| name.contains(&filter))
 }
 
 /// Settings under which all benchmarks together stay within a quarter of an hour.

@@ -1,7 +1,8 @@
 //! Sparse device: a medium in memory that keeps a page of one repeated word as that word.
 //!
 //! Disks of many gibibytes can so be mapped, block for block, by what a laptop has in memory: a block that [`block`] made
-//! costs 16 bytes here, while the store checksums, places and counts it like any other.
+//! costs 16 bytes here, while the store checksums, places and counts it like any other. A leaf whose references grow by the same from one to the
+//! next, as those of equal blocks in a row do, is kept as the first of them and the step. What the store reads is what it wrote, bit for bit.
 
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -14,11 +15,47 @@ const PAGE: usize = 4096;
 enum Page {
     /// The same eight bytes over and over.
     Word(u64),
+    /// Numbers of 16 bytes, each so much more than the one before.
+    Steps(Box<Steps>),
     Bytes(Box<[u8; PAGE]>),
+}
+
+#[derive(Clone, Copy)]
+struct Steps {
+    first: u128,
+    step: u128,
+}
+
+impl Steps {
+    /// What a page is made of, if it is.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let (numbers, _) = bytes.as_chunks::<16>();
+        let mut numbers = numbers.iter().map(|number| u128::from_le_bytes(*number));
+        let (first, mut last) = (numbers.next()?, numbers.next()?);
+        let step = last.wrapping_sub(first);
+        let goes_on = numbers.all(|number| {
+            let is_next = number.wrapping_sub(last) == step;
+            last = number;
+            is_next
+        });
+        goes_on.then_some(Self { first, step })
+    }
+
+    fn bytes(self) -> [u8; PAGE] {
+        let (mut bytes, mut number) = ([0; PAGE], self.first);
+        for part in bytes.as_chunks_mut::<16>().0 {
+            *part = number.to_le_bytes();
+            number = number.wrapping_add(self.step);
+        }
+        bytes
+    }
 }
 
 /// Pages in a chunk: what copies of a medium share until one of them writes there.
 const CHUNK: usize = 1024;
+
+/// Bytes of a write after which its chunks are looked at: they may be of one word now.
+const WORTH_A_LOOK: usize = 64 << 10;
 
 /// A stretch of pages.
 #[derive(Clone)]
@@ -42,8 +79,9 @@ pub(crate) fn block(buf: &mut [u8], word: u64) {
 }
 
 fn repeated_word(bytes: &[u8]) -> Option<u64> {
-    let first: [u8; 8] = bytes[..8].try_into().ok()?;
-    bytes[8..].chunks_exact(8).all(|chunk| chunk == first).then(|| u64::from_le_bytes(first))
+    let first = bytes.first_chunk::<8>()?;
+    // Each word is the one before it: one comparison of memory.
+    (bytes[8..] == bytes[..bytes.len() - 8]).then(|| u64::from_le_bytes(*first))
 }
 
 /// Whether a block is one that this medium keeps as a word.
@@ -55,6 +93,7 @@ impl Page {
     fn load(&self, buf: &mut [u8], from: usize) {
         match self {
             Self::Bytes(bytes) => buf.copy_from_slice(&bytes[from..from + buf.len()]),
+            Self::Steps(steps) => buf.copy_from_slice(&steps.bytes()[from..from + buf.len()]),
             Self::Word(word) => {
                 let bytes = word.to_le_bytes();
                 for (i, byte) in buf.iter_mut().enumerate() {
@@ -69,6 +108,12 @@ impl Page {
             && let Some(word) = repeated_word(buf)
         {
             *self = Self::Word(word);
+            return;
+        }
+        if buf.len() == PAGE
+            && let Some(steps) = Steps::of(buf)
+        {
+            *self = Self::Steps(Box::new(steps));
             return;
         }
         let mut bytes = Box::new([0; PAGE]);
@@ -126,9 +171,12 @@ impl Chunk {
         let Self::Pages(pages) = self else { return };
         let pages = Arc::make_mut(pages);
         pages[page].store(buf, from);
-        // Chunks are mostly written from the first page to the last: that is the moment to look.
-        if page == CHUNK - 1
-            && let Page::Word(word) = pages[page]
+    }
+
+    /// Becomes one word where all of its pages are.
+    fn collapse(&mut self) {
+        if let Self::Pages(pages) = self
+            && let Page::Word(word) = pages[0]
             && pages.iter().all(|page| matches!(page, Page::Word(other) if *other == word))
         {
             *self = Self::Word(word);
@@ -151,6 +199,14 @@ impl Device for SparseDevice {
         for (page, from, part) in parts(offset, buf.len()) {
             let chunk = chunks.get_mut(page / CHUNK).ok_or(io::ErrorKind::UnexpectedEof)?;
             chunk.store(page % CHUNK, &buf[part], from);
+        }
+        if buf.len() >= WORTH_A_LOOK {
+            let first = parts(offset, 1).next().map_or(0, |(page, ..)| page / CHUNK);
+            chunks
+                .iter_mut()
+                .skip(first)
+                .take(buf.len().div_ceil(CHUNK * PAGE) + 1)
+                .for_each(Chunk::collapse);
         }
         Ok(())
     }
