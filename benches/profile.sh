@@ -15,8 +15,11 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
 profile() {
+    # A round of reads is over at once.
+    local rounds=8
+    case $1 in read) rounds=30 ;; sequential-read) rounds=150 ;; esac
     perf record -q -F 499 -e cpu-clock -D "${COWBLK_PROFILE_DELAY_MS:-5000}" -o "$folder/data" -- \
-        "$program" --peers cowblk --scenes contest --loads "$1" --rounds "${COWBLK_PROFILE_ROUNDS:-8}" >"$folder/out" 2>/dev/null
+        "$program" --peers cowblk --scenes contest --loads "$1" --rounds "${COWBLK_PROFILE_ROUNDS:-$rounds}" >"$folder/out" 2>/dev/null
     echo "**$1**: $(sed -n 's/^| .* 4 KiB \|^| sequential/&/p' "$folder/out" | head -1 | cut -d'|' -f2,3 | tr -d '|') operations a second"
     echo
     echo '```text'
