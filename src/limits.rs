@@ -45,6 +45,8 @@ pub(crate) const ZONE_BLOCKS_MIN: u32 = 32;
 pub(crate) const ZONE_PAGES_MAX: u32 = 64;
 /// Blocks in a write run: 1 MiB of the smallest blocks.
 pub(crate) const RUN_BLOCKS_MAX: u64 = 256;
+/// Most bytes that one step of a write places: with its records they fit into a segment of a handover file, whatever the block size.
+pub(crate) const WRITE_STEP_BYTES_MAX: u64 = 4 << 20;
 /// Most bytes of blocks that a flush carries inside its journal batch.
 pub(crate) const INLINE_BYTES_MAX: u64 = 64 << 10;
 /// Records are sealed into a batch when this many bytes of them wait.

@@ -102,6 +102,9 @@ impl Handover {
 
     fn try_put(&mut self, entry: &Entry<'_>, written: Sequence) -> io::Result<()> {
         let length = wide(entry.len_bytes());
+        if length > SEGMENT_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         if self.filled + length > SEGMENT_BYTES {
             self.turn(written)?;
         }

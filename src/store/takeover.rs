@@ -330,6 +330,27 @@ mod tests {
         assert_eq!((first_byte(&disk_of(&again)), again.stats().taken_over_bytes), (2, 0));
     }
 
+    /// A run of the largest blocks is longer than a segment of the file.
+    #[test]
+    fn long_writes_of_large_blocks_are_taken_over() {
+        let scene = Scene::new();
+        let device = Arc::new(MemoryDevice::new(0));
+        let options = scene.options().block_size(64 << 10).journal_bytes(1 << 20).zone_blocks(1024);
+        let store = Store::create_on(device.clone(), options).unwrap();
+        let disk = store.create_server("web").unwrap().create_disk("vda", 64 << 20).unwrap();
+        let bytes: Vec<u8> = (0..40_u64 << 20).map(|at| (at / 65_521).to_le_bytes()[0] | 1).collect();
+        disk.write_at(&bytes, 4096).unwrap();
+        disk.write_at(&[9; 512], 0).unwrap();
+        tampering::copy(scene.file("handover"), scene.file("left")).unwrap();
+        let killed = MemoryDevice::from_bytes(device.to_bytes());
+        let options = scene.options().handover(Some(scene.file("left")));
+        let killed = Store::open_on(Arc::new(killed), options).unwrap();
+        let mut found = vec![0; bytes.len()];
+        disk_of(&killed).read_at(&mut found, 4096).unwrap();
+        assert!(found == bytes && first_byte(&disk_of(&killed)) == 9);
+        assert!(killed.stats().taken_over_bytes > 0);
+    }
+
     /// The file of one opening says nothing to those that came after another one.
     #[test]
     fn what_an_earlier_opening_left_does_not_count() {

@@ -14,7 +14,7 @@ use crate::commit::{Run, Waiting};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extent::{Footprint, Foundation};
 use crate::format::{Reference, seal};
-use crate::limits::RUN_BLOCKS_MAX;
+use crate::limits::{RUN_BLOCKS_MAX, WRITE_STEP_BYTES_MAX};
 use crate::units::{BlockNo, BlockRun, DiskBlock, index, wide};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -109,7 +109,7 @@ impl Engine {
         let (mut at, mut rest) = (offset, buf);
         while !rest.is_empty() {
             let within = at % block_size;
-            let longest = RUN_BLOCKS_MAX * block_size - within;
+            let longest = (RUN_BLOCKS_MAX * block_size).min(WRITE_STEP_BYTES_MAX) - within;
             let (part, tail) = rest.split_at(index(longest.min(wide(rest.len()))));
             self.write_part(head, part, (DiskBlock(at / block_size), index(within)), &mut terms)?;
             at += wide(part.len());

@@ -15,7 +15,9 @@
 //! use cowblk_nbd::{Listener, Server, Settings};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let store = cowblk::Store::open("pool.cow", cowblk::Options::default())?;
+//! // The clients outlive this process: if it is killed, the next one takes over what it had in memory.
+//! let handover = cowblk::Store::handover_path("pool.cow");
+//! let store = cowblk::Store::open("pool.cow", cowblk::Options::default().handover(Some(handover)))?;
 //! let server = Server::new(store, Settings::default());
 //! server.listen(Listener::Unix(std::os::unix::net::UnixListener::bind("pool.sock")?))?;
 //! std::thread::park(); // qemu-img info nbd+unix:///web-1/vda?socket=pool.sock
