@@ -253,7 +253,7 @@ fn read_segment(file: &SideFile, offset: u64, length: u64, bytes: &mut Vec<u8>) 
 pub(crate) fn no_boot_id() -> Error {
     Error::new(
         ErrorKind::Unsupported,
-        "this system does not tell one start of the machine from the next, and a handover file needs that; open the store without one",
+        "this system does not tell one start of the machine from the next, and a handover file needs that; open the store without one (`--no-handover`)",
     )
 }
 
