@@ -393,4 +393,14 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_file_that_is_longer_than_any_is_not_read() {
+        let mut scene = Scene::new(1);
+        scene.collect(1, 0);
+        let file = tampering::File::options().write(true).open(scene.handover.file.path()).unwrap();
+        file.set_len(1 << 40).unwrap();
+        let refused = read_handover(&scene.handover.file, [3; 16], Sequence(1), 4096).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+    }
 }

@@ -267,14 +267,10 @@ impl Allocator {
     /// Refuses what recovery found shared, and cannot be: what the checkpoint holds free would be given away. Where a table
     /// is damaged, nothing is given away, and the next checkpoint says so.
     pub(crate) fn verify_shares(&mut self) -> Result<()> {
-        let mut pages = CountPages::default();
+        let mut counts = CheckpointCounts::of(&mut self.groups, &self.geometry, &*self.device);
         for (&block, &more) in &self.shared {
-            let Some(place) = self.geometry.place_of(block) else { continue };
-            let Some(group) = self.groups.get_mut(index(self.geometry.group_of(place.zone))) else {
-                continue;
-            };
-            match pages.count(group, place, &self.geometry, &*self.device) {
-                Ok(count) if count == 0 || count.checked_add(more).is_none() => {
+            match counts.count(block) {
+                Some(Ok(count)) if count == 0 || count.checked_add(more).is_none() => {
                     let place = format!("block {block} has {count} references, and is shared {more} times");
                     return Err(Error::corrupt(Defect::JournalRecord, place));
                 }
@@ -286,14 +282,10 @@ impl Allocator {
 
     /// Refuses blocks that the checkpoint counts: they are not free, whoever says so.
     pub(crate) fn verify_free(&mut self, runs: impl Iterator<Item = BlockRun>) -> Result<()> {
-        let mut pages = CountPages::default();
+        let mut counts = CheckpointCounts::of(&mut self.groups, &self.geometry, &*self.device);
         for block in runs.flat_map(|run| (0..run.count).map(move |at| run.first.plus(at))) {
-            let Some(place) = self.geometry.place_of(block) else { continue };
-            let Some(group) = self.groups.get_mut(index(self.geometry.group_of(place.zone))) else {
-                continue;
-            };
-            let count = pages.count(group, place, &self.geometry, &*self.device)?;
-            if count > 0 {
+            let count = counts.count(block).transpose()?;
+            if let Some(count) = count.filter(|count| *count > 0) {
                 let place = format!("block {block} is to be written, and has {count} references");
                 return Err(Error::corrupt(Defect::JournalRecord, place));
             }
@@ -428,6 +420,27 @@ impl Allocator {
     /// Blocks that are reserved.
     pub(crate) fn reserved(&self) -> u64 {
         self.reserved.block_count()
+    }
+}
+
+/// How many references the checkpoint counts to blocks.
+struct CheckpointCounts<'a> {
+    pages: CountPages,
+    groups: &'a mut [Group],
+    geometry: &'a Geometry,
+    device: &'a dyn Device,
+}
+
+impl<'a> CheckpointCounts<'a> {
+    fn of(groups: &'a mut [Group], geometry: &'a Geometry, device: &'a dyn Device) -> Self {
+        Self { pages: CountPages::default(), groups, geometry, device }
+    }
+
+    /// `None` for a block outside of the zones that the checkpoint has.
+    fn count(&mut self, block: BlockNo) -> Option<Result<u16>> {
+        let place = self.geometry.place_of(block)?;
+        let group = self.groups.get_mut(index(self.geometry.group_of(place.zone)))?;
+        Some(self.pages.count(group, place, self.geometry, self.device))
     }
 }
 

@@ -70,14 +70,14 @@ impl Takeover {
         let handed = read_handover(&file, header.nonce(), recovered.next, superblock.block_size.get())
             .map_err(Self::explain)?;
         let mut takeover = Self { claim: Some((file, header)), ..Self::default() };
-        for batch in handed {
-            let accepted = accept(&batch, superblock).filter(|accepted| is_whole(accepted, &batch));
+        for Handed { sequence, records, data } in handed {
+            let accepted = accept(sequence, records, superblock).filter(|accepted| is_whole(accepted, &data));
             let makes_no_sense = || {
-                let place = format!("batch {} of the handover file makes no sense", batch.sequence);
+                let place = format!("batch {sequence} of the handover file makes no sense");
                 Self::explain(Error::corrupt(Defect::JournalRecord, place))
             };
             takeover.batches.push(accepted.ok_or_else(makes_no_sense)?);
-            takeover.data.push(batch.data);
+            takeover.data.push(data);
         }
         Ok(takeover)
     }
@@ -113,15 +113,11 @@ impl Takeover {
 }
 
 /// The batch as the process would have written it; `None` where that makes no sense.
-fn accept(handed: &Handed, superblock: &Superblock) -> Option<Accepted> {
-    let identity = BatchIdentity {
-        sequence: handed.sequence,
-        term: superblock.term.get(),
-        durable: Sequence(0),
-        uuid: superblock.uuid,
-    };
+fn accept(sequence: Sequence, records: Vec<u8>, superblock: &Superblock) -> Option<Accepted> {
+    let identity =
+        BatchIdentity { sequence, term: superblock.term.get(), durable: Sequence(0), uuid: superblock.uuid };
     let block_size = superblock.block_size.get();
-    let bytes = BatchBuilder::of_records(handed.records.clone()).seal(&identity, &[], block_size);
+    let bytes = BatchBuilder::of_records(records).seal(&identity, &[], block_size);
     let header = BatchHeader::read(&bytes, superblock.uuid)?;
     let batch = Batch::open(bytes, header, block_size)?;
     let records = batch.records()?;
@@ -130,9 +126,9 @@ fn accept(handed: &Handed, superblock: &Superblock) -> Option<Accepted> {
 }
 
 /// Whether the bytes of all blocks are there that the records map. Which they are, each entry has proven already.
-fn is_whole(accepted: &Accepted, handed: &Handed) -> bool {
+fn is_whole(accepted: &Accepted, data: &[(BlockNo, Vec<u8>)]) -> bool {
     let block_bytes = accepted.batch.block_bytes();
-    let pieces = handed.data.iter().map(|(first, bytes)| (first.0, wide(bytes.len() / block_bytes)));
+    let pieces = data.iter().map(|(first, bytes)| (first.0, wide(bytes.len() / block_bytes)));
     let held = Places::of(pieces);
     mapped(accepted).all(|(first, count)| (first..first + count).all(|block| held.hold(block, 1)))
 }
@@ -224,7 +220,7 @@ fn another_stores(path: &Path) -> Error {
     Error::new(
         ErrorKind::Invalid,
         format!(
-            "{} is the handover file of another store, which may need it: name another one, or open that store first",
+            "{} is the handover file of another store, which may need it: open that store first, name another file, or remove this one if that store is gone",
             path.display()
         ),
     )
@@ -248,8 +244,7 @@ fn header_of(file: &SideFile) -> Result<Option<HandoverHeader>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::tampering;
-    use crate::device::{Device, MemoryDevice};
+    use crate::device::{Device, MemoryDevice, tampering};
     use crate::{Disk, Options, Store};
     use parking_lot::Mutex;
     use std::io;
@@ -328,6 +323,27 @@ mod tests {
         tampering::remove_file(scene.file("handover")).unwrap();
         let again = open_bytes(&scene, &device.to_bytes()).unwrap();
         assert_eq!((first_byte(&disk_of(&again)), again.stats().taken_over_bytes), (2, 0));
+    }
+
+    /// Records may wait when the file is begun: they are the beginning of the batch that it goes on with.
+    #[test]
+    fn what_waited_when_the_file_was_begun_is_in_it() {
+        let scene = Scene::new();
+        let device = Arc::new(MemoryDevice::new(0));
+        let store = Store::create_on(device.clone(), scene.options().handover(None)).unwrap();
+        let disk = store.create_server("web").unwrap().create_disk("vda", 1 << 20).unwrap();
+        disk.write_at(&[1; 4096], 0).unwrap();
+        store.flush().unwrap();
+        disk.discard(0, 4096).unwrap();
+        store.shared.begin_handover(&scene.file("handover"), 1, None).unwrap();
+        disk.write_at(&[2; 4096], 4096).unwrap();
+        tampering::copy(scene.file("handover"), scene.file("left")).unwrap();
+        let killed = MemoryDevice::from_bytes(device.to_bytes());
+        let options = scene.options().handover(Some(scene.file("left")));
+        let killed = Store::open_on(Arc::new(killed), options).unwrap();
+        let mut bytes = [9; 8192];
+        disk_of(&killed).read_at(&mut bytes, 0).unwrap();
+        assert_eq!((bytes[0], bytes[4096]), (0, 2));
     }
 
     /// A run of the largest blocks is longer than a segment of the file.
@@ -448,9 +464,9 @@ mod tests {
         let (superblock, geometry) = crate::commit::read_superblock(&*device).unwrap();
         let next = crate::commit::recover(&*device, &geometry, &superblock).unwrap().next;
         let file = SideFile::open(&scene.file("handover"), None).unwrap().unwrap();
-        let handed = read_handover(&file, scene.nonce(), next, 4096).unwrap();
+        let mut handed = read_handover(&file, scene.nonce(), next, 4096).unwrap();
         drop(file);
-        let accepted = accept(&handed[0], &superblock).unwrap();
+        let accepted = accept(next, handed.remove(0).records, &superblock).unwrap();
         let Some(Record::Map(map)) = accepted.records.first() else { panic!("the write comes first") };
         let data = [9; 4096];
         let mut builder = BatchBuilder::default();
@@ -605,11 +621,15 @@ mod tests {
         let options = scene.options().handover(None);
         let store = Store::create_on(device.clone(), options).unwrap();
         let disk = store.create_server("web").unwrap().create_disk("vda", 1 << 20).unwrap();
+        disk.write_at(&vec![7; 64 * 4096], 0).unwrap();
         store.shared.journal.hand_over(Handover::broken());
         for value in 1..=60 {
             disk.write_at(&[value; 4096], 0).unwrap();
+            disk.discard(u64::from(value) * 4096, 4096).unwrap();
             let killed = open_bytes(&scene, &device.to_bytes()).unwrap();
-            assert_eq!(first_byte(&disk_of(&killed)), value);
+            let mut next = [1];
+            disk_of(&killed).read_at(&mut next, u64::from(value) * 4096).unwrap();
+            assert_eq!((first_byte(&disk_of(&killed)), next), (value, [0]));
         }
     }
 }
