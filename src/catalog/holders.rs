@@ -58,7 +58,8 @@ impl Catalog {
         around
     }
 
-    fn neighbours(&self, point: Child) -> Vec<Child> {
+    /// Parent and children.
+    pub(super) fn neighbours(&self, point: Child) -> Vec<Child> {
         let (parent, mut next) = match point {
             Child::Head(id) => (self.disks.get(&id).and_then(|disk| disk.parent), Vec::new()),
             Child::Version(id) => {
@@ -72,13 +73,6 @@ impl Catalog {
     /// Whether a version was deleted, and waits for the collector or for its children.
     pub(crate) fn is_hidden(&self, id: VersionId) -> bool {
         self.versions.get(&id).is_some_and(|version| version.snapshot.is_none())
-    }
-
-    /// Somebody at these points let go of references: what others hold alone is to be counted anew.
-    pub(crate) fn disturb(&mut self, points: &[Child]) {
-        for other in self.around(points, |_| false).found {
-            self.forget_count(other);
-        }
     }
 
     /// A version or head is to be counted anew; a version together with the others of its snapshot.

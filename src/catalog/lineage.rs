@@ -22,8 +22,10 @@ pub(crate) struct Lineage {
     children: HashMap<VersionId, BTreeSet<Child>>,
     /// A number for all that descend from one disk, by way of versions and clones.
     families: HashMap<Child, u64>,
-    /// Hidden versions: deleted, but still holding references.
+    /// Hidden versions that the collector has still to walk.
     pub(crate) queue: BTreeSet<VersionId>,
+    /// Hidden versions that it trimmed, and keeps for their children.
+    pub(crate) kept: BTreeSet<VersionId>,
 }
 
 impl Lineage {
@@ -73,6 +75,13 @@ impl Lineage {
         self.children.get(&version).map_or_else(Vec::new, |children| children.iter().copied().collect())
     }
 
+    /// A hidden version was trimmed: it waits for its children, if it has several.
+    pub(super) fn keep(&mut self, version: VersionId) {
+        if self.child_count(version) > 1 && self.queue.remove(&version) {
+            self.kept.insert(version);
+        }
+    }
+
     /// How many descend directly from `version`.
     pub(crate) fn child_count(&self, version: VersionId) -> usize {
         self.children.get(&version).map_or(0, BTreeSet::len)
@@ -119,6 +128,8 @@ impl Catalog {
             return false;
         };
         version.trimmed = false;
+        self.lineage.kept.remove(&id);
+        self.lineage.queue.insert(id);
         self.touch(CatalogKey::Version(id));
         true
     }
@@ -127,21 +138,6 @@ impl Catalog {
     pub(crate) fn trim_above(&mut self, id: VersionId) {
         if let Some(parent) = self.versions.get(&id).and_then(|version| version.parent) {
             self.trim_again(parent);
-        }
-    }
-
-    /// A version was deleted. The deleted ones right below it may hold what it alone held besides.
-    pub(crate) fn trim_below(&mut self, id: VersionId) {
-        let mut ways = vec![id];
-        while let Some(at) = ways.pop() {
-            for child in self.lineage.children(at) {
-                if let Child::Version(child) = child
-                    && self.is_hidden(child)
-                {
-                    self.trim_again(child);
-                    ways.push(child);
-                }
-            }
         }
     }
 
@@ -179,6 +175,8 @@ impl Catalog {
             self.trim_again(parent);
         }
         self.lineage.queue.remove(&victim);
+        self.lineage.kept.remove(&victim);
+        self.regions.leave(victim);
         self.remove(CatalogKey::Version(victim));
         heads
     }

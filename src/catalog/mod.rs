@@ -10,7 +10,7 @@
 //! ```
 //!
 //! C1  A version's epoch is above its parent's epoch, and its birth is between the two.
-//! C2  Every version is shown by exactly one snapshot, or hidden and in the collector's queue.
+//! C2  Every version is shown by exactly one snapshot, or hidden and either in the collector's queue or kept for its children.
 //! C3  A hidden version never gets a new child.
 //! C5  No two heads ever stamp the same birth: a reference (place, block, birth) has one maker, and its holders in a
 //!     lineage hold it through him.
@@ -23,6 +23,9 @@ mod names;
 mod pages;
 mod possible;
 mod records;
+mod regions;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use holders::{SizeOf, Watch};
 pub(crate) use lineage::Child;

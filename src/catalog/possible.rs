@@ -28,7 +28,7 @@ impl Catalog {
         Err(Error::corrupt(Defect::JournalRecord, format!("the catalog forbids {event:?}")))
     }
 
-    fn is_possible(&self, event: &Event) -> bool {
+    pub(super) fn is_possible(&self, event: &Event) -> bool {
         let known = |server: &ServerId| self.servers.contains_key(server);
         match event {
             Event::Grow { .. } => true,

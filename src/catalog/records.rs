@@ -4,6 +4,7 @@
 
 use super::holders::SizeOf;
 use super::lineage::{Child, Lineage};
+use super::regions::Regions;
 use crate::defect::Defect;
 use crate::error::{Error, Result};
 use crate::format::{
@@ -26,6 +27,7 @@ pub(crate) struct Catalog {
     pub(crate) cut_blocks: HashMap<u64, u64>,
     pub(crate) collection: Option<Collection>,
     pub(crate) lineage: Lineage,
+    pub(super) regions: Regions,
     /// Versions and heads whose `exclusive` or `shared` is to be counted.
     pub(crate) uncounted: BTreeSet<Child>,
     /// The one that is being counted.
@@ -205,6 +207,9 @@ impl Catalog {
             if disk.shared.is_none() {
                 self.uncounted.insert(Child::Head(disk.id));
             }
+        }
+        for version in self.versions.values().filter(|version| version.trimmed) {
+            self.lineage.keep(version.id);
         }
     }
 

@@ -119,10 +119,7 @@ impl Engine {
                 state.catalog.put(CatalogRecord::Collection(Collection { cursor, ..collection }));
             }
             (None, CollectionMode::Trim) => {
-                if let Some(version) = state.catalog.versions.get_mut(&collection.victim) {
-                    version.trimmed = true;
-                }
-                state.catalog.touch(CatalogKey::Version(collection.victim));
+                state.catalog.note_trimmed(collection.victim);
                 state.catalog.remove(CatalogKey::Collection);
             }
             (None, CollectionMode::Drop | CollectionMode::Merge) => {
@@ -173,18 +170,13 @@ fn next_job(state: &mut State) -> Option<Job> {
 
 fn begin(state: &State) -> Option<Collection> {
     state.catalog.lineage.queue.iter().find_map(|&victim| {
-        let version = state.catalog.versions.get(&victim)?;
         let mode = match state.catalog.lineage.child_count(victim) {
             0 => CollectionMode::Drop,
             1 => CollectionMode::Merge,
             _ => CollectionMode::Trim,
         };
         let is_ready = !state.unsettled.contains_key(&victim) && !waits_below(state, victim, mode);
-        (is_ready && !(mode == CollectionMode::Trim && version.trimmed)).then_some(Collection {
-            victim,
-            mode,
-            cursor: DiskBlock(0),
-        })
+        is_ready.then_some(Collection { victim, mode, cursor: DiskBlock(0) })
     })
 }
 

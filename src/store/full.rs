@@ -189,9 +189,9 @@ impl Engine {
     /// that it had inherited since it looked last. Whether there is one.
     pub(super) fn look_again(&self) -> bool {
         let catalog = &mut self.state.write().catalog;
-        let queue = catalog.lineage.queue.clone();
+        let kept = catalog.lineage.kept.clone();
         self.has_let_go.swap(false, Ordering::Relaxed)
-            && queue.into_iter().filter(|victim| catalog.trim_again(*victim)).count() > 0
+            && kept.into_iter().filter(|victim| catalog.trim_again(*victim)).count() > 0
     }
 
     /// Runs a checkpoint unless there `is_enough`, looked at while no other one is under way. Whether there was enough.

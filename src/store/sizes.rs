@@ -66,7 +66,7 @@ impl Engine {
                     Ok(false) => {}
                     Err(error) if error.kind() == ErrorKind::Corrupt => {
                         // A scrub tells where; the count stays unknown.
-                        self.state.write().catalog.uncounted.remove(&counting.point);
+                        self.state.write().catalog.give_up_count(counting.point);
                         break false;
                     }
                     Err(error) => return Err(error),
@@ -107,12 +107,11 @@ impl Engine {
         };
         let point = state.catalog.uncounted.iter().copied().find(ready)?;
         let Some(own) = settled_root(state, point) else {
-            state.catalog.uncounted.remove(&point);
+            state.catalog.give_up_count(point);
             return None;
         };
         let beside = beside(state, point);
-        state.catalog.counting = Some(point);
-        state.catalog.counted_since = 0;
+        state.catalog.begin_count(point);
         Some((Counting { point, mapped: own.mapped, census: Census::new(own, beside) }, gate))
     }
 
@@ -131,7 +130,7 @@ impl Engine {
         match count {
             Some(count) => catalog.set_count(counting.point, count),
             // The map says that it holds less than was found: it would say so again. The count stays unknown.
-            None if catalog.counted_since == 0 => _ = catalog.uncounted.remove(&counting.point),
+            None if catalog.counted_since == 0 => catalog.give_up_count(counting.point),
             None => {}
         }
     }

@@ -116,18 +116,11 @@ pub struct Stats {
     pub waits: Waits,
 }
 
-/// How many deleted versions the collector has still to walk. One that was trimmed waits for its children, and not for the collector.
-fn waiting_versions(state: &State) -> usize {
-    let versions = &state.catalog.versions;
-    let is_waiting = |id: &&VersionId| versions.get(*id).is_some_and(|version| !version.trimmed);
-    state.catalog.lineage.queue.iter().filter(is_waiting).count()
-}
-
 /// About how many blocks the collector has still to free.
 fn reclaimable_blocks(state: &State, block_size: u32) -> u64 {
     let catalog = &state.catalog;
     let of_version = |id: &VersionId| {
-        let version = catalog.versions.get(id).filter(|version| !version.trimmed)?;
+        let version = catalog.versions.get(id)?;
         let collection = catalog.collection.filter(|collection| collection.victim == *id);
         let cursor = collection.map_or(0, |collection| collection.cursor.0);
         let blocks = version.exclusive.unwrap_or(version.root.mapped);
@@ -158,6 +151,7 @@ impl Engine {
         };
         let data = zones * u64::from(self.geometry.data_blocks_per_zone());
         let state = self.state.read();
+        let lineage = &state.catalog.lineage;
         Status {
             uuid: self.uuid.iter().fold(String::new(), |mut text, byte| {
                 let _ = write!(text, "{byte:02x}");
@@ -181,8 +175,10 @@ impl Engine {
             reclaimable_blocks: reclaimable_blocks(&state, self.block_size()).min(data - free - unused),
             collected_blocks: self.counters.collected_blocks.load(Ordering::Relaxed),
             saved_blocks: self.saved_blocks.load(Ordering::Relaxed),
-            reclaimable_versions: wide(state.catalog.lineage.queue.len() + state.catalog.garbage.len()),
-            uncollected_versions: wide(waiting_versions(&state) + state.catalog.garbage.len()),
+            reclaimable_versions: wide(
+                lineage.queue.len() + lineage.kept.len() + state.catalog.garbage.len(),
+            ),
+            uncollected_versions: wide(lineage.queue.len() + state.catalog.garbage.len()),
             generation: self.maintenance.try_lock().map_or(0, |checkpointer| checkpointer.generation.0),
             journal_used_bytes: self.journal.used_bytes(),
             dirty_bytes: self.dirty_bytes.load(Ordering::Relaxed),

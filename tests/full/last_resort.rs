@@ -58,3 +58,21 @@ fn what_a_deleted_snapshot_alone_still_holds_is_given_back_before_a_write_is_ref
     assert!(less < 20, "{less} blocks could have been written");
     assert_disk(&web, &live, "when full");
 }
+
+/// A deleted snapshot that stays for its clones gives nothing back by waiting.
+#[test]
+fn a_full_store_that_has_nothing_to_collect_does_not_say_that_it_has() {
+    let (_, store) = small_store(Limit::Fixed, |options| options);
+    let web = server(&store, "web");
+    let (disk, mut live) = (web.disk("vda").unwrap(), Stamps::new());
+    for at in 0..64 {
+        write(&disk, &mut live, at, 1 + at).unwrap();
+    }
+    let old = web.snapshot("old", "").unwrap();
+    let _clone = old.clone_server("clone").unwrap();
+    store.delete_snapshot(old.id()).unwrap();
+    fill(&disk, &mut live, 5000);
+    assert!(store.status().reclaimable_versions > 0, "it stays for its clone");
+    let refused = write(&disk, &mut live, 4_000, 1).unwrap_err().to_string();
+    assert!(refused.contains("delete snapshots, discard, or raise the limit"), "{refused}");
+}
