@@ -230,7 +230,7 @@ impl Catalog {
             if let Some(version) = self.versions.get_mut(&version) {
                 version.snapshot = None;
             }
-            self.uncounted.remove(&Child::Version(version));
+            self.stop_waiting(Child::Version(version));
             self.lineage.queue.insert(version);
             self.trim_below(version);
             self.touch(CatalogKey::Version(version));

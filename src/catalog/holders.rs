@@ -105,7 +105,7 @@ impl Catalog {
         if let Some(key) = key {
             self.touch(key);
         }
-        self.uncounted.insert(point);
+        self.await_count(point);
         if self.counting == Some(point) {
             self.counting = None;
         }
@@ -136,7 +136,7 @@ impl Catalog {
     /// Notes a count. One of the same point that is under way began before, and is void.
     pub(crate) fn set_count(&mut self, point: Child, count: u64) {
         self.forget_blocks(point);
-        self.uncounted.remove(&point);
+        self.stop_waiting(point);
         if self.counting == Some(point) {
             self.counting = None;
         }
@@ -210,8 +210,9 @@ impl Catalog {
     pub(crate) fn note_shared(&mut self, id: DiskId, birth: Epoch, shared: Option<u64>, lost: Option<u64>) {
         let point = Child::Head(id);
         self.forget_blocks(point);
+        let is_awaited = self.awaits_count(point);
         let Some(disk) = self.disks.get_mut(&id).filter(|disk| disk.birth == birth) else { return };
-        if !self.uncounted.contains(&point) {
+        if !is_awaited {
             disk.shared = shared;
             if shared.is_none() {
                 self.uncounted.insert(point);

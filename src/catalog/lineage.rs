@@ -162,7 +162,7 @@ impl Catalog {
                         disk.parent = parent;
                         if parent.is_none() {
                             disk.shared = Some(0);
-                            self.uncounted.remove(&Child::Head(id));
+                            self.stop_waiting(Child::Head(id));
                         }
                         self.touch(CatalogKey::Disk(id));
                         heads.push(id);

@@ -30,6 +30,8 @@ pub(crate) struct Catalog {
     pub(super) regions: Regions,
     /// Versions and heads whose `exclusive` or `shared` is to be counted.
     pub(crate) uncounted: BTreeSet<Child>,
+    /// Heads that are to be counted once somebody asks.
+    pub(super) set_aside: BTreeSet<DiskId>,
     /// The one that is being counted.
     pub(crate) counting: Option<Child>,
     /// References that the one that is being counted gained (a version, as its own) or let go of (a head) since.
@@ -260,7 +262,7 @@ impl Catalog {
                     belongings.remove_disk(&record);
                 }
                 self.lineage.leave(Child::Head(id));
-                self.uncounted.remove(&Child::Head(id));
+                self.stop_waiting(Child::Head(id));
                 self.blocks_alone.remove(&SizeOf::Disk(id));
             }
             CatalogKey::Snapshot(id) => {
@@ -277,7 +279,7 @@ impl Catalog {
             CatalogKey::Version(id) => {
                 self.versions.remove(&id);
                 self.lineage.leave(Child::Version(id));
-                self.uncounted.remove(&Child::Version(id));
+                self.stop_waiting(Child::Version(id));
             }
             CatalogKey::Garbage(id) => {
                 self.cut_blocks.remove(&id);

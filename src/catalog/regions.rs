@@ -14,7 +14,7 @@
 use super::lineage::Child;
 use super::records::Catalog;
 use crate::format::CatalogKey;
-use crate::units::VersionId;
+use crate::units::{DiskId, VersionId};
 use std::collections::HashSet;
 
 /// What is known of regions, by the versions that they consist of.
@@ -102,7 +102,38 @@ impl Catalog {
     /// A version or head cannot be counted: its count stays unknown.
     pub(crate) fn give_up_count(&mut self, point: Child) {
         self.wake_around(point);
+        self.stop_waiting(point);
+    }
+
+    /// Whether a version or head is to be counted, at once or when somebody asks.
+    pub(crate) fn awaits_count(&self, point: Child) -> bool {
+        self.uncounted.contains(&point) || matches!(point, Child::Head(id) if self.set_aside.contains(&id))
+    }
+
+    pub(super) fn await_count(&mut self, point: Child) {
+        if !self.awaits_count(point) {
+            self.uncounted.insert(point);
+        }
+    }
+
+    pub(super) fn stop_waiting(&mut self, point: Child) {
         self.uncounted.remove(&point);
+        if let Child::Head(id) = point {
+            self.set_aside.remove(&id);
+        }
+    }
+
+    /// `head` is one of many around a region: each of them makes the counts of all others doubtful whenever it is written to. They are
+    /// counted when somebody asks.
+    pub(crate) fn set_aside_with(&mut self, head: DiskId) {
+        for point in self.around(&[Child::Head(head)], |_| false).found.into_iter().chain([Child::Head(head)])
+        {
+            if let Child::Head(id) = point
+                && self.uncounted.remove(&point)
+            {
+                self.set_aside.insert(id);
+            }
+        }
     }
 
     /// A version was deleted. The deleted ones right below it may hold what it alone held besides.

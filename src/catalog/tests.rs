@@ -174,6 +174,14 @@ impl Scene {
         }
     }
 
+    /// A head is set aside with those around it, or asked for.
+    fn set_aside(&mut self) {
+        let disks: Vec<DiskId> = self.catalog.disks.keys().copied().collect();
+        let Some(id) = self.pick(&disks) else { return };
+        self.catalog.set_aside_with(id);
+        assert!(!self.catalog.uncounted.contains(&Child::Head(id)));
+    }
+
     fn hidden(&self) -> BTreeSet<VersionId> {
         self.catalog.versions.keys().copied().filter(|id| self.catalog.is_hidden(*id)).collect()
     }
@@ -192,7 +200,7 @@ impl Scene {
             let around = catalog.around(&[Child::Version(id)], |_| false).found;
             let is_quiet = catalog.regions.is_quiet(id);
             for &point in around.iter().filter(|_| is_quiet) {
-                let waits = catalog.uncounted.contains(&point) && catalog.counting != Some(point);
+                let waits = catalog.awaits_count(point) && catalog.counting != Some(point);
                 let holds_nothing_alone = matches!(point, Child::Version(id)
                     if catalog.versions[&id].exclusive == Some(0) && catalog.lineage.child_count(id) > 0);
                 assert!(waits || holds_nothing_alone, "seed {seed}: C7 of {id:?} at {point:?}");
@@ -238,6 +246,7 @@ fn what_is_known_of_a_region_is_what_a_walk_through_it_finds() {
                 0..=3 => scene.event(),
                 4 => scene.settle(),
                 5 => scene.collect(),
+                6 if scene.below(3) == 0 => scene.set_aside(),
                 _ => scene.count(),
             }
             scene.verify();

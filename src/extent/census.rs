@@ -2,15 +2,18 @@
 //!
 //! Floor 3. It is what deleting a snapshot would free: a reference that anybody else holds is held by a neighbour in the
 //! lineage, at the same place (docs/architecture.md, "What a snapshot's size means"). The walk steps over every subtree that a
-//! neighbour has, too, and reads a neighbour's nodes only where those before it differ: its cost follows what differs.
+//! neighbour has, too. It asks one neighbour after the other, that one first who held the last, and reads a neighbour's nodes only when
+//! he is asked: so its cost follows what differs, however many neighbours there are.
 
+use super::mix::Mix;
 use super::nodes::{Node, NodeSource};
 use super::settle::lowered;
 use crate::error::Result;
 use crate::format::{Reference, Root};
 use crate::space::SharedBlocks;
-use crate::units::{BlockNo, DiskBlock, wide};
+use crate::units::{BlockNo, DiskBlock, Epoch, index, wide};
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 /// What was found so far.
@@ -26,6 +29,10 @@ pub(crate) struct Unheld {
 pub(crate) struct Census {
     own: Root,
     beside: Vec<Root>,
+    /// Whom to ask first.
+    order: Vec<u64>,
+    /// What was born later, nobody else holds.
+    alone_after: Option<Epoch>,
     /// Where to go on; `None` when all is done.
     cursor: Option<DiskBlock>,
     pub(crate) found: Unheld,
@@ -34,18 +41,27 @@ pub(crate) struct Census {
     several: HashMap<BlockNo, u16>,
 }
 
-/// Where a neighbour stands while the walk is at some place.
-#[derive(Clone, Copy)]
+/// What a neighbour has where the walk is.
+#[derive(Clone)]
 enum Beside {
-    /// This subtree.
-    At(Reference),
+    Nothing,
+    /// This subtree, whose node is read once it is needed.
+    Subtree(Reference, Option<Node>),
     /// Its tree is lower, and lies in the first slot, further down.
     Above(Root),
 }
 
+/// What the neighbours who were asked have at some place.
+type Asked = HashMap<u64, Beside, BuildHasherDefault<Mix>>;
+
 /// One step of a census.
 struct Walk<'a> {
     nodes: &'a NodeSource,
+    beside: &'a [Root],
+    order: &'a mut [u64],
+    alone_after: Option<Epoch>,
+    /// For each level above the data, from the top: the slot that the walk is in, and what the neighbours who were asked have there.
+    path: Vec<(usize, Asked)>,
     from: u64,
     budget: u64,
     next: Option<u64>,
@@ -56,9 +72,28 @@ struct Walk<'a> {
 
 impl Census {
     /// A count of what `own` holds and none of `beside` does.
-    pub(crate) fn new(own: Root, beside: Vec<Root>) -> Self {
-        let (found, several) = (Unheld::default(), HashMap::new());
-        Self { own, beside, cursor: Some(DiskBlock(0)), found, shared: None, several }
+    pub(crate) fn new(own: Root, mut beside: Vec<Root>) -> Self {
+        beside.retain(|root| !root.reference.is_hole());
+        Self {
+            own,
+            order: (0..wide(beside.len())).collect(),
+            beside,
+            alone_after: None,
+            cursor: Some(DiskBlock(0)),
+            found: Unheld::default(),
+            shared: None,
+            several: HashMap::new(),
+        }
+    }
+
+    /// Nobody else is asked for what was born after `epoch`.
+    pub(crate) fn alone_after(self, epoch: Epoch) -> Self {
+        Self { alone_after: Some(epoch), ..self }
+    }
+
+    /// How many trees may hold the same.
+    pub(crate) fn neighbours(&self) -> usize {
+        self.beside.len()
     }
 
     /// Gathers references to these blocks by their blocks.
@@ -74,20 +109,12 @@ impl Census {
     /// Looks at about `budget` more places. Whether that was all.
     pub(crate) fn step(&mut self, nodes: &NodeSource, budget: u64) -> Result<bool> {
         let Some(cursor) = self.cursor else { return Ok(true) };
-        let height = self.own.height;
-        let beside = self.beside.iter().filter(|root| !root.reference.is_hole());
-        let beside = beside.map(|root| {
-            if root.height < height {
-                Ok(Beside::Above(*root))
-            } else {
-                lowered(nodes, *root, height).map(Beside::At)
-            }
-        });
-        let mut beside = beside.collect::<Result<Vec<_>>>()?;
-        // A higher neighbour may hold nothing where this tree lies.
-        beside.retain(|place| !matches!(place, Beside::At(reference) if reference.is_hole()));
         let mut walk = Walk {
             nodes,
+            beside: &self.beside,
+            order: &mut self.order,
+            alone_after: self.alone_after,
+            path: Vec::new(),
             from: cursor.0,
             budget: budget.max(1),
             next: None,
@@ -95,7 +122,7 @@ impl Census {
             shared: self.shared.as_deref(),
             several: &mut self.several,
         };
-        walk.subtree(height, 0, self.own.reference, beside)?;
+        walk.subtree(self.own.height, 0, self.own.reference)?;
         self.found.data += walk.found.data;
         self.found.nodes += walk.found.nodes;
         self.cursor = walk.next.map(DiskBlock);
@@ -105,10 +132,9 @@ impl Census {
 
 impl Walk<'_> {
     /// Counts in one subtree. Whether the budget lasted.
-    fn subtree(&mut self, level: u32, first: u64, own: Reference, mut beside: Vec<Beside>) -> Result<bool> {
+    fn subtree(&mut self, level: u32, first: u64, own: Reference) -> Result<bool> {
         let span = 1u64.checked_shl(level * self.nodes.fanout_bits()).unwrap_or(u64::MAX);
-        let is_held = beside.iter().any(|place| matches!(place, Beside::At(held) if *held == own));
-        if first.saturating_add(span) <= self.from || own.is_hole() || is_held {
+        if first.saturating_add(span) <= self.from || own.is_hole() || self.is_held(level, own)? {
             return Ok(true);
         }
         if level == 0 {
@@ -123,19 +149,17 @@ impl Walk<'_> {
             self.budget = self.budget.saturating_sub(1 << self.nodes.fanout_bits());
         }
         let node = self.nodes.node(own)?;
-        let mut loaded: Vec<Option<Node>> = vec![None; beside.len()];
         let child_span = span >> self.nodes.fanout_bits();
+        self.path.push((0, Asked::default()));
         for (at, &child) in node.iter().enumerate() {
             let child_first = first + wide(at) * child_span;
-            if child.is_hole() || child_first.saturating_add(child_span) <= self.from {
-                continue;
-            }
-            let below = self.below(level, at, child, (&mut beside, &mut loaded))?;
-            let Some(below) = below else { continue };
-            if !self.subtree(level - 1, child_first, child, below)? {
+            let depth = self.path.len() - 1;
+            self.path[depth].0 = at;
+            if !self.subtree(level - 1, child_first, child)? {
                 return Ok(false);
             }
         }
+        self.path.pop();
         self.found.nodes += 1;
         Ok(true)
     }
@@ -149,39 +173,57 @@ impl Walk<'_> {
         }
     }
 
-    /// What the neighbours hold at slot `at`; `None` where one of them holds `child` itself. That one is asked
-    /// first from then on.
-    fn below(
-        &self,
-        level: u32,
-        at: usize,
-        child: Reference,
-        (beside, loaded): (&mut [Beside], &mut [Option<Node>]),
-    ) -> Result<Option<Vec<Beside>>> {
-        let mut below = Vec::new();
-        for nth in 0..beside.len() {
-            let place = match beside[nth] {
-                Beside::Above(root) if at == 0 && root.height == level - 1 => Beside::At(root.reference),
-                Beside::Above(root) if at == 0 => Beside::Above(root),
-                Beside::Above(_) => continue,
-                Beside::At(reference) => {
-                    let node = match &loaded[nth] {
-                        Some(node) => node,
-                        None => loaded[nth].insert(self.nodes.node(reference)?),
-                    };
-                    Beside::At(node[at])
-                }
+    /// Whether a neighbour holds `own`, `level` levels above the data, where the walk is.
+    fn is_held(&mut self, level: u32, own: Reference) -> Result<bool> {
+        if self.alone_after.is_some_and(|epoch| own.birth() > epoch) {
+            return Ok(false);
+        }
+        for nth in 0..self.order.len() {
+            let holds = match self.place(self.path.len(), level, self.order[nth])? {
+                Beside::Subtree(reference, _) => reference == own,
+                Beside::Nothing | Beside::Above(_) => false,
             };
-            match place {
-                Beside::At(held) if held == child => {
-                    beside.swap(0, nth);
-                    loaded.swap(0, nth);
-                    return Ok(None);
-                }
-                Beside::At(held) if held.is_hole() => {}
-                place => below.push(place),
+            if holds {
+                self.order.swap(0, nth);
+                return Ok(true);
             }
         }
-        Ok(Some(below))
+        Ok(false)
+    }
+
+    /// What a neighbour has `level` levels above the data, in the first `depth` slots of the path.
+    fn place(&mut self, depth: usize, level: u32, neighbour: u64) -> Result<Beside> {
+        let Some(above) = depth.checked_sub(1) else {
+            let root = self.beside[index(neighbour)];
+            if root.height < level {
+                return Ok(Beside::Above(root));
+            }
+            return lowered(self.nodes, root, level).map(Beside::subtree);
+        };
+        let slot = self.path[above].0;
+        if let Some(there) = self.path[above].1.get_mut(&neighbour) {
+            return there.slot(slot, level, self.nodes);
+        }
+        let mut there = self.place(above, level + 1, neighbour)?;
+        let found = there.slot(slot, level, self.nodes);
+        self.path[above].1.insert(neighbour, there);
+        found
+    }
+}
+
+impl Beside {
+    fn subtree(reference: Reference) -> Self {
+        if reference.is_hole() { Self::Nothing } else { Self::Subtree(reference, None) }
+    }
+
+    /// What lies in slot `at`, `level` levels above the data.
+    fn slot(&mut self, at: usize, level: u32, nodes: &NodeSource) -> Result<Self> {
+        Ok(match self {
+            Self::Subtree(_, Some(node)) => Self::subtree(node[at]),
+            Self::Subtree(reference, node) => Self::subtree(node.insert(nodes.node(*reference)?)[at]),
+            Self::Above(root) if at == 0 && root.height == level => Self::subtree(root.reference),
+            Self::Above(root) if at == 0 => Self::Above(*root),
+            Self::Above(_) | Self::Nothing => Self::Nothing,
+        })
     }
 }

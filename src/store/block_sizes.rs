@@ -14,7 +14,7 @@
 //! C6  What is kept here is what a full recount gives, as of the last checkpoint; what a change makes doubtful is forgotten.
 
 use super::engine::Engine;
-use super::sizes::{beside, censuses, settled_root};
+use super::sizes::{census_of, censuses, settled_root};
 use super::state::State;
 use crate::catalog::{Child, SizeOf};
 use crate::error::{ErrorKind, Result};
@@ -168,14 +168,14 @@ impl Engine {
             Child::Version(id) => state.unsettled.contains_key(id),
             Child::Head(_) => false,
         };
-        let is_uncounted = |point: &Child| state.catalog.uncounted.contains(point);
+        let is_uncounted = |point: &Child| state.catalog.awaits_count(*point);
         if points.iter().any(|point| is_unsettled(point) || is_uncounted(point)) {
             return Ok(None);
         }
         let alone = match of {
             SizeOf::Disk(_) => points
                 .iter()
-                .filter_map(|point| Some(Census::new(settled_root(state, *point)?, beside(state, *point))))
+                .filter_map(|point| Some(census_of(state, *point, settled_root(state, *point)?)))
                 .collect(),
             SizeOf::Snapshot(id) => censuses(state, &[id])?,
         };

@@ -236,6 +236,9 @@ impl Disk {
         let state = self.shared.state.read();
         let record = state.disk(self.id()).ok()?;
         let block_size = u64::from(self.shared.block_size());
+        if record.shared.is_none() {
+            self.shared.ask_for_count(&state, record.id);
+        }
         let alone = record.shared.and_then(|shared| record.root.mapped.checked_sub(shared));
         let of = SizeOf::Disk(record.id);
         let alone = alone.and_then(|references| self.shared.blocks_alone(&state, of, references));

@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::extent::{Footprint, NodeSource};
 use crate::format::Geometry;
 use crate::space::{Allocator, Gate};
-use crate::units::BlockNo;
+use crate::units::{BlockNo, DiskId};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -72,6 +72,8 @@ pub(crate) struct Engine {
     pub(super) saved_blocks: AtomicU64,
     /// Sizes that somebody asked for and that are not known.
     pub(super) wanted_sizes: Mutex<BTreeSet<SizeOf>>,
+    /// Disks whose references somebody wants counted that are counted on demand only.
+    pub(super) asked_disks: Mutex<BTreeSet<DiskId>>,
     pub(super) halted: Mutex<Option<Error>>,
     pub(super) is_halted: AtomicBool,
     pub(super) is_closed: AtomicBool,

@@ -563,6 +563,7 @@ impl Parts {
             shared_blocks: AtomicU64::new(record.shared),
             saved_blocks: AtomicU64::new(record.extra),
             wanted_sizes: Mutex::new(std::collections::BTreeSet::new()),
+            asked_disks: Mutex::new(std::collections::BTreeSet::new()),
             halted: Mutex::new(None),
             is_halted: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),

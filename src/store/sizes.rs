@@ -11,9 +11,9 @@ use crate::commit::Checkpointer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::extent::Census;
 use crate::format::Root;
-use crate::limits::COLLECT_STEP_BLOCKS;
+use crate::limits::{COLLECT_STEP_BLOCKS, COUNTED_UNASKED_MAX};
 use crate::space::GateGuard;
-use crate::units::{SnapshotId, VersionId};
+use crate::units::{DiskId, SnapshotId, VersionId};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -27,7 +27,7 @@ pub struct Space {
     /// Bytes of all blocks that it refers to.
     pub referenced_bytes: u64,
     /// Of those, what no snapshot and no other disk refers to: deleting the disk would free it. `None` while that is
-    /// being counted.
+    /// being counted; for one of more than 1,024 clones of a deleted snapshot, that begins with the question.
     pub exclusive_bytes: Option<u64>,
 }
 
@@ -101,18 +101,45 @@ impl Engine {
         let gate = self.gate.enter();
         let mut guard = self.state.write();
         let state = &mut *guard;
-        let ready = |point: &Child| match point {
+        let (point, own, census) = loop {
+            let (point, is_asked) = self.next_to_count(state)?;
+            let Some(own) = settled_root(state, point) else {
+                state.catalog.give_up_count(point);
+                continue;
+            };
+            let census = census_of(state, point, own);
+            match point {
+                Child::Head(id) if !is_asked && census.neighbours() > COUNTED_UNASKED_MAX => {
+                    state.catalog.set_aside_with(id);
+                }
+                _ => break (point, own, census),
+            }
+        };
+        state.catalog.begin_count(point);
+        Some((Counting { point, mapped: own.mapped, census }, gate))
+    }
+
+    /// What is to be counted next, and whether somebody asked for it.
+    fn next_to_count(&self, state: &State) -> Option<(Child, bool)> {
+        let mut asked = self.asked_disks.lock();
+        while let Some(&id) = asked.first() {
+            if state.catalog.awaits_count(Child::Head(id)) {
+                return Some((Child::Head(id), true));
+            }
+            asked.remove(&id);
+        }
+        let is_ready = |point: &Child| match point {
             Child::Version(id) => !state.unsettled.contains_key(id),
             Child::Head(_) => true,
         };
-        let point = state.catalog.uncounted.iter().copied().find(ready)?;
-        let Some(own) = settled_root(state, point) else {
-            state.catalog.give_up_count(point);
-            return None;
-        };
-        let beside = beside(state, point);
-        state.catalog.begin_count(point);
-        Some((Counting { point, mapped: own.mapped, census: Census::new(own, beside) }, gate))
+        state.catalog.uncounted.iter().copied().find(is_ready).map(|point| (point, false))
+    }
+
+    /// Somebody wants to know a disk's size.
+    pub(super) fn ask_for_count(&self, state: &State, id: DiskId) {
+        if state.catalog.awaits_count(Child::Head(id)) {
+            self.asked_disks.lock().insert(id);
+        }
     }
 
     fn end_count(&self, counting: &Counting, is_complete: bool) {
@@ -196,9 +223,21 @@ pub(super) fn censuses(state: &State, ids: &[SnapshotId]) -> Result<Vec<Census>>
     victims.iter().map(census).collect()
 }
 
+/// The census of what a point alone holds in its tree. What a head made itself, nobody descends from (C5).
+pub(super) fn census_of(state: &State, point: Child, own: Root) -> Census {
+    let census = Census::new(own, beside(state, point));
+    match point {
+        Child::Version(_) => census,
+        Child::Head(id) => {
+            let parent = state.catalog.disks.get(&id).and_then(|disk| disk.parent);
+            census.alone_after(state.catalog.epoch_of(parent))
+        }
+    }
+}
+
 /// The trees that may hold what a point holds. For a version, those of its own snapshot count as one with it: what two of them
 /// hold counts for the first.
-pub(super) fn beside(state: &State, point: Child) -> Vec<Root> {
+fn beside(state: &State, point: Child) -> Vec<Root> {
     let versions = match point {
         Child::Head(_) => None,
         Child::Version(id) => state.catalog.versions.get(&id).and_then(|version| version.snapshot),
