@@ -292,20 +292,20 @@ impl Lead<'_> {
             }
             // Under one lock: a block that was written since must not travel ahead of its record. A crash
             // between the two would leave a block in the journal that is free.
-            (state.take(), if may_inline { runs.exposed() } else { Vec::new() })
+            (state.take(), runs.exposed())
         };
         match taken {
-            Some(taken) => self.write(taken, runs, &exposed),
+            Some(taken) => self.write(taken, runs, (&exposed, may_inline)),
             None => Ok(Flushed::Done),
         }
     }
 
-    /// Writes a taken batch, which may carry the `exposed` blocks; `NoRoom`, and nothing, if it does not fit.
+    /// Writes a taken batch, behind the `exposed` blocks or, if it may, together with them; `NoRoom`, and no batch, if it does not fit.
     pub(crate) fn write(
         &self,
         mut taken: Taken,
         runs: &RunTable,
-        exposed: &[(Arc<Run>, BlockRun)],
+        (exposed, may_inline): (&[(Arc<Run>, BlockRun)], bool),
     ) -> Result<Flushed> {
         let journal = self.journal;
         let block_size = journal.geometry.block_size();
@@ -315,11 +315,15 @@ impl Lead<'_> {
             let length = taken.builder.batch_bytes(blocks, block_size) + records;
             journal.place(&journal.state.lock(), length.next_multiple_of(4096)).is_some()
         };
-        let inline =
-            blocks > 0 && blocks * u64::from(block_size) <= limits::INLINE_BYTES_MAX && fits(&taken, blocks);
+        let inline = may_inline
+            && blocks > 0
+            && blocks * u64::from(block_size) <= limits::INLINE_BYTES_MAX
+            && fits(&taken, blocks);
         let carried = if inline { carry(&mut taken.builder, exposed, block_size) } else { Vec::new() };
         if !inline {
-            runs.home_all(&*journal.device, &journal.geometry)?;
+            for (run, _) in exposed {
+                runs.home(run, &*journal.device, &journal.geometry)?;
+            }
         }
         let (position, identity) = {
             let mut state = journal.state.lock();
@@ -499,7 +503,7 @@ mod tests {
         rig.fill(1);
         let lead = rig.journal.lead().unwrap();
         let taken = lead.take_for_checkpoint().unwrap();
-        assert_eq!(lead.write(taken, &rig.runs, &[]).unwrap(), Flushed::NoRoom);
+        assert_eq!(lead.write(taken, &rig.runs, (&[], false)).unwrap(), Flushed::NoRoom);
         let start = lead.start();
         std::thread::scope(|scope| {
             let flush = scope.spawn(|| rig.journal.flush(&rig.runs));

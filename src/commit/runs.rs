@@ -29,6 +29,8 @@ pub(crate) struct Run {
     journaled: AtomicU64,
     /// Nothing will be added.
     closed: AtomicBool,
+    /// It is among those that the next batch looks at.
+    fresh: AtomicBool,
     /// Held while blocks are handed to the device. A second writer that came late could otherwise put
     /// them there once more after they were freed and used again.
     homing: Mutex<()>,
@@ -47,6 +49,7 @@ impl Run {
             homed: AtomicU64::new(0),
             journaled: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            fresh: AtomicBool::new(false),
             homing: Mutex::new(()),
         }
     }
@@ -141,11 +144,6 @@ impl Run {
         self.journaled.fetch_max(end.0 - self.first.0, Ordering::AcqRel);
     }
 
-    /// A record names its first `count` blocks. To be called together with adding the record.
-    pub(crate) fn recorded(&self, count: u64) {
-        self.recorded.fetch_max(count, Ordering::AcqRel);
-    }
-
     /// The blocks that are neither at home nor in the journal, though a record names them.
     fn exposed(&self) -> BlockRun {
         let journaled = self.journaled.load(Ordering::Acquire);
@@ -158,6 +156,8 @@ impl Run {
 #[derive(Default)]
 pub(crate) struct RunTable {
     runs: RwLock<BTreeMap<u64, Arc<Run>>>,
+    /// Those that records name blocks of, and that no batch has looked at since: a flush need not look at all disks that ever wrote.
+    fresh: Mutex<Vec<Arc<Run>>>,
     buffers: Arc<Buffers>,
 }
 
@@ -210,10 +210,28 @@ impl RunTable {
         self.all().iter().try_for_each(|run| self.home(run, device, geometry))
     }
 
-    /// The blocks that only memory holds, and that records name, with the runs that hold them.
+    /// A record names the first `count` blocks of a run. To be called together with adding the record.
+    pub(crate) fn recorded(&self, run: &Arc<Run>, count: u64) {
+        run.recorded.fetch_max(count, Ordering::AcqRel);
+        if !run.fresh.load(Ordering::Relaxed) && !run.fresh.swap(true, Ordering::AcqRel) {
+            self.fresh.lock().push(run.clone());
+        }
+    }
+
+    /// The blocks that only memory holds, and that records name, with the runs that hold them, by their places. To be called together with
+    /// taking the records.
     pub(crate) fn exposed(&self) -> Vec<(Arc<Run>, BlockRun)> {
-        let exposed = self.all().into_iter().map(|run| (run.clone(), run.exposed()));
-        exposed.filter(|(_, blocks)| blocks.count > 0).collect()
+        let mut exposed = Vec::new();
+        self.fresh.lock().retain(|run| {
+            let blocks = run.exposed();
+            run.fresh.store(blocks.count > 0, Ordering::Release);
+            if blocks.count > 0 {
+                exposed.push((run.clone(), blocks));
+            }
+            blocks.count > 0
+        });
+        exposed.sort_unstable_by_key(|(run, _)| run.first);
+        exposed
     }
 }
 
@@ -245,13 +263,37 @@ mod tests {
 
     #[test]
     fn a_block_travels_with_its_record_and_not_ahead_of_it() {
-        let run = run(10, 8);
+        let (table, run) = (RunTable::default(), run(10, 8));
         run.append(&[1; 3 * 4096]);
-        assert_eq!(run.exposed().count, 0, "no record names it yet");
-        run.recorded(2);
-        assert_eq!(run.exposed(), BlockRun { first: BlockNo(10), count: 2 });
+        assert!(table.exposed().is_empty(), "no record names it yet");
+        table.recorded(&run, 2);
+        let found = |table: &RunTable| table.exposed().iter().map(|(_, blocks)| *blocks).collect::<Vec<_>>();
+        for _ in 0..2 {
+            assert_eq!(found(&table), [BlockRun { first: BlockNo(10), count: 2 }], "until it is written");
+        }
         run.journaled_below(BlockNo(12));
-        assert_eq!(run.exposed().count, 0);
+        assert!(table.exposed().is_empty());
+        table.recorded(&run, 3);
+        assert_eq!(found(&table), [BlockRun { first: BlockNo(12), count: 1 }], "again, with the next record");
+    }
+
+    /// A host has thousands of disks, and most of them wrote long ago.
+    #[test]
+    fn a_batch_looks_at_runs_that_were_written_to_since_the_last() {
+        let (table, runs) = (RunTable::default(), (0..100).map(|n| run(10 * n, 8)).collect::<Vec<_>>());
+        for run in &runs {
+            table.insert(run.clone());
+            run.append(&[1; 4096]);
+            table.recorded(run, 1);
+        }
+        for (run, blocks) in table.exposed() {
+            run.journaled_below(blocks.end());
+        }
+        table.exposed();
+        assert!(table.fresh.lock().is_empty(), "nothing was recorded since");
+        table.recorded(&runs[70], 1);
+        assert_eq!(table.fresh.lock().len(), 1);
+        assert!(table.exposed().is_empty(), "what it names travelled before");
     }
 
     /// The blocks of a run that is at home may be freed and used again: a run of the next owner may have its place.

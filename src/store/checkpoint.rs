@@ -72,11 +72,11 @@ impl Engine {
         taken: Option<Taken>,
         frozen: &mut Frozen,
     ) -> Result<Option<Lead<'a>>> {
+        self.runs.home_all(&*self.device, &self.geometry)?;
         let written = match taken {
-            Some(taken) => lead.write(taken, &self.runs, &[])?,
+            Some(taken) => lead.write(taken, &self.runs, (&[], false))?,
             None => Flushed::Done,
         };
-        self.runs.home_all(&*self.device, &self.geometry)?;
         frozen.journal = lead.start();
         match written {
             Flushed::Done => lead.sync().map(|()| None),

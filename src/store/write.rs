@@ -321,7 +321,7 @@ impl Engine {
             state.set(first, &references, footprint, dropped);
             waiting = self.journal.append_for(Some((physical, bytes)), |builder| {
                 builder.map(head.id, first, physical, birth, crcs);
-                run.recorded(run.filled());
+                self.runs.recorded(&run, run.filled());
             });
             if run.filled() == run.capacity() {
                 self.close_run(state);

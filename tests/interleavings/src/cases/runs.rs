@@ -46,7 +46,7 @@ impl World {
         for nth in 0..count {
             self.run.append(&[content(nth); BLOCK]);
             self.named.store(nth + 1, Ordering::SeqCst);
-            self.run.recorded(nth + 1);
+            self.table.recorded(&self.run, nth + 1);
             self.shown.store(nth + 1, Ordering::SeqCst);
         }
         self.run.close();
