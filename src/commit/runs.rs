@@ -10,7 +10,7 @@ use crate::format::Geometry;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use crate::units::{BlockNo, BlockRun, index, wide};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// One run.
 pub(crate) struct Run {
@@ -157,7 +157,8 @@ impl Run {
 pub(crate) struct RunTable {
     runs: RwLock<BTreeMap<u64, Arc<Run>>>,
     /// Those that records name blocks of, and that no batch has looked at since: a flush need not look at all disks that ever wrote.
-    fresh: Mutex<Vec<Arc<Run>>>,
+    /// Those that are at home meanwhile are none of them: whoever writes much and flushes seldom gets their memory back.
+    fresh: Mutex<Vec<Weak<Run>>>,
     buffers: Arc<Buffers>,
 }
 
@@ -214,7 +215,7 @@ impl RunTable {
     pub(crate) fn recorded(&self, run: &Arc<Run>, count: u64) {
         run.recorded.fetch_max(count, Ordering::AcqRel);
         if !run.fresh.load(Ordering::Relaxed) && !run.fresh.swap(true, Ordering::AcqRel) {
-            self.fresh.lock().push(run.clone());
+            self.fresh.lock().push(Arc::downgrade(run));
         }
     }
 
@@ -223,10 +224,11 @@ impl RunTable {
     pub(crate) fn exposed(&self) -> Vec<(Arc<Run>, BlockRun)> {
         let mut exposed = Vec::new();
         self.fresh.lock().retain(|run| {
+            let Some(run) = run.upgrade() else { return false };
             let blocks = run.exposed();
             run.fresh.store(blocks.count > 0, Ordering::Release);
             if blocks.count > 0 {
-                exposed.push((run.clone(), blocks));
+                exposed.push((run, blocks));
             }
             blocks.count > 0
         });
@@ -294,6 +296,23 @@ mod tests {
         table.recorded(&runs[70], 1);
         assert_eq!(table.fresh.lock().len(), 1);
         assert!(table.exposed().is_empty(), "what it names travelled before");
+    }
+
+    /// Long writes make few records: much may be written until the next batch is.
+    #[test]
+    fn a_run_that_is_at_home_takes_no_memory() {
+        let geometry = Geometry::new(4096, 64, 16).unwrap();
+        let device = MemoryDevice::new(index(geometry.length_bytes(1)));
+        let (table, run) = (RunTable::default(), run(60, 4));
+        table.insert(run.clone());
+        run.append(&[1; 4 * 4096]);
+        table.recorded(&run, 4);
+        run.close();
+        table.home(&run, &device, &geometry).unwrap();
+        let seen = Arc::downgrade(&run);
+        drop(run);
+        assert!(seen.upgrade().is_none(), "nobody holds it any more");
+        assert!(table.exposed().is_empty());
     }
 
     /// The blocks of a run that is at home may be freed and used again: a run of the next owner may have its place.
