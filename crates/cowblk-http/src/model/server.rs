@@ -212,7 +212,7 @@ pub(crate) struct RetentionView {
 /// Snapshots that are made by themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ScheduleView {
-    /// So many seconds apart, on multiples of it since 1970 UTC: 86400 is every midnight. At least 60.
+    /// So many seconds apart, on multiples of it since 1970 UTC: 86400 is every midnight. At least 10.
     pub(crate) every_seconds: u64,
 }
 
