@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use cowblk::{Options, Store};
+use cowblk_http::NoticeLog;
 
 use crate::args::ServerSnapshot;
 use crate::failure::{Failure, Kind};
@@ -76,10 +77,10 @@ impl ServingArguments {
 pub(crate) fn log_notices(store: &Store) -> Result<(), Failure> {
     let (store, notices) = (store.clone(), store.notices());
     let listen = move || {
+        let mut log = NoticeLog::default();
         while let Some(first) = notices.next_within(Duration::MAX) {
             for notice in std::iter::once(first).chain(std::iter::from_fn(|| notices.next_now())) {
-                // Nothing is left to do when even standard error is closed.
-                let _ = writeln!(io::stderr(), "{}", store.describe(&notice));
+                log.write(&store, &notice);
             }
             std::thread::sleep(REST);
         }

@@ -1,8 +1,9 @@
 //! Notices: what the store does or meets unasked becomes events, and lines of the log.
 
 use crate::app::{App, EventMore, EventSpace, Shared};
+use crate::notice_log::NoticeLog;
 use cowblk::{Notice, Notices};
-use std::io::{self, Write};
+use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -20,13 +21,14 @@ pub(super) fn pass_on(app: &Shared) -> io::Result<()> {
 }
 
 fn listen(notices: &Notices, app: &Weak<App>) {
+    let mut log = NoticeLog::default();
     while !notices.is_over() {
         let first = notices.next_within(PATIENCE);
         let Some(app) = app.upgrade() else { return };
         let Some(first) = first else { continue };
-        tell(&app, &first);
-        while let Some(next) = notices.next_now() {
-            tell(&app, &next);
+        for notice in std::iter::once(first).chain(std::iter::from_fn(|| notices.next_now())) {
+            log.write(app.engine.store(), &notice);
+            tell(&app, &notice);
         }
         // Whoever closes the daemon meanwhile does not wait for us.
         drop(app);
@@ -36,8 +38,6 @@ fn listen(notices: &Notices, app: &Weak<App>) {
 
 fn tell(app: &App, notice: &Notice) {
     let store = app.engine.store();
-    // Nothing is left to do when even standard error is closed.
-    let _ = writeln!(io::stderr(), "{}", store.describe(notice));
     let block = u64::from(store.status().block_size);
     let space = |percent, used_blocks: u64, capacity_blocks: u64| {
         let space = EventSpace {
