@@ -52,6 +52,33 @@ impl Scene {
     }
 }
 
+/// The call waits for one sync and reads nothing, whether the snapshot alone holds one block or many.
+#[test]
+fn deleting_a_snapshot_is_one_flush_whatever_it_holds() {
+    for blocks in [0, 1, LEAVES] {
+        let options = Options::default().background(false).journal_bytes(1 << 20);
+        let store = Store::create_on(Arc::new(MemoryDevice::new(0)), options).unwrap();
+        let server = store.create_server("web").unwrap();
+        let disk = server.create_disk("vda", LEAVES * 256 * BLOCK).unwrap();
+        let write = |byte: u8| (0..blocks).for_each(|leaf| disk.write_at(&[byte; 4096], leaf << 20).unwrap());
+        write(1);
+        let snapshot = server.snapshot("old", "").unwrap();
+        write(2);
+        store.checkpoint().unwrap();
+        let before = store.stats();
+        store.delete_snapshot(snapshot.id()).unwrap();
+        let after = store.stats();
+        let costs = (after.device_syncs - before.device_syncs, after.device_reads - before.device_reads);
+        assert_eq!(costs, (1, 0), "{blocks} blocks");
+        let (uncollected, used) = (store.status().uncollected_versions, store.status().used_blocks);
+        store.collect().unwrap();
+        assert!(
+            uncollected == 1 && used - store.status().used_blocks >= blocks,
+            "it was the collector's work"
+        );
+    }
+}
+
 /// 160 blocks and as many nodes, at 400 a second. The last step is not rested behind.
 #[test]
 fn a_rate_is_kept_and_the_status_shows_how_far_it_came() {

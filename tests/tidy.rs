@@ -30,6 +30,9 @@ const ROOMS: [(&str, u32); 17] = [
     ("repair", 6),
 ];
 
+/// The auditor shares layouts, devices and words with the engine, and nothing above.
+const AUDITOR: (&str, u32) = ("check", 1);
+
 /// Neighbours that may know each other all the same, and why.
 const NEIGHBOURS: [(&str, &str, &str); 1] =
     [("error", "defect", "an error of kind Corrupt carries its defect")];
@@ -218,6 +221,9 @@ fn imports_point_down_the_floors() {
                 let neighbours = NEIGHBOURS.iter().any(|n| (n.0, n.1) == (room.as_str(), target));
                 match floors.get(target) {
                     _ if target == room || neighbours => {}
+                    Some(&below) if room == AUDITOR.0 && below > AUDITOR.1 => complaints.push(format!(
+                        "{place}: the auditor must not know {target}: it finds out for itself what the engine thinks"
+                    )),
                     Some(below) if below < floor => {}
                     Some(other) => complaints.push(format!(
                         "{place}: {room} (floor {floor}) must not know {target} (floor {other})"

@@ -5,6 +5,7 @@
 use super::blocks::Purpose;
 use super::engine::Engine;
 use super::notices::{Notice, Notices};
+use super::statistics::Counters;
 use super::watermarks::Level;
 use crate::error::{Error, ErrorKind, Result};
 use crate::space::Allocator;
@@ -107,8 +108,7 @@ impl Engine {
 
     fn wait_for_space(&self, disk: DiskId, needed: u64, terms: &mut Terms, refusal: Error) -> Result<()> {
         let Some(deadline) = self.deadline(disk, terms) else {
-            self.notices.post(Notice::WriteRefused { disk });
-            return Err(refusal);
+            return Err(self.refuse(disk, refusal));
         };
         let waiting = Waiting::enter(&self.room);
         // What was freed before the write was on the list of those who are told.
@@ -125,13 +125,19 @@ impl Engine {
             }
             let now = Instant::now();
             if now >= deadline {
-                self.notices.post(Notice::WriteRefused { disk });
-                return Err(refusal);
+                return Err(self.refuse(disk, refusal));
             }
             let is_news =
                 self.times.for_space.time(|| waiting.0.wait(seen, deadline.min(now + GROWTH_RETRY)));
             is_worth_it = is_news || self.grow()?;
         }
+    }
+
+    /// A write fails: counts and tells it.
+    fn refuse(&self, disk: DiskId, refusal: Error) -> Error {
+        Counters::add(&self.counters.refused_writes, 1);
+        self.notices.post(Notice::WriteRefused { disk });
+        refusal
     }
 
     /// Until when a write waits; `None` if it does not.

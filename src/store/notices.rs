@@ -2,6 +2,7 @@
 //!
 //! Floor 5. A listener has a queue of its own, which is bounded: the store never waits for it.
 
+use super::open::Store;
 use crate::units::{DiskId, ServerId, SnapshotId};
 use parking_lot::{Condvar, Mutex};
 use serde::Serialize;
@@ -65,6 +66,45 @@ pub enum Notice {
         /// How many.
         count: u64,
     },
+}
+
+impl Store {
+    /// A notice as a sentence for a log, with the names of what it is about, or with the ids of what is gone.
+    pub fn describe(&self, notice: &Notice) -> String {
+        let mebibytes = |blocks: u64| blocks.saturating_mul(u64::from(self.shared.block_size())) >> 20;
+        let server = |id| self.server_by_id(id).map_or_else(|_| format!("server {id}"), |found| found.name());
+        let disk = |id| {
+            let found = self.disk_by_id(id);
+            found.map_or_else(
+                |_| format!("disk {id}"),
+                |disk| format!("{}/{}", server(disk.server()), disk.name()),
+            )
+        };
+        match *notice {
+            Notice::SpaceAbove { percent, used_blocks, capacity_blocks } => format!(
+                "the store is {percent} percent full: {} of {} MiB are used",
+                mebibytes(used_blocks),
+                mebibytes(capacity_blocks)
+            ),
+            Notice::SpaceBelow { percent, used_blocks, capacity_blocks } => format!(
+                "the store is less than {percent} percent full again: {} of {} MiB are used",
+                mebibytes(used_blocks),
+                mebibytes(capacity_blocks)
+            ),
+            Notice::WriteWaits { disk: id } => {
+                format!("the store is full: a write to {} waits for space", disk(id))
+            }
+            Notice::WriteRefused { disk: id } => format!("the store is full: a write to {} failed", disk(id)),
+            Notice::SnapshotExpired { server: id, snapshot } => {
+                format!("snapshot {snapshot} of {} has expired, and was deleted", server(id))
+            }
+            Notice::UndoGivenUp { server: id, snapshot } => format!(
+                "the store is full: snapshot {snapshot}, which the last restore of {} left, was deleted; that restore cannot be undone",
+                server(id)
+            ),
+            Notice::Missed { count } => format!("{count} notices were lost"),
+        }
+    }
 }
 
 /// What waits for one listener. It does not keep the store open.

@@ -118,6 +118,14 @@ impl Store {
         Ok(Server { shared: self.shared.clone(), id })
     }
 
+    /// The disk with that id.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn disk_by_id(&self, id: DiskId) -> Result<Disk> {
+        Disk::find(&self.shared, id)
+    }
+
     /// Deletes a server, its disks and its snapshots. The collector frees their space.
     ///
     /// # Errors

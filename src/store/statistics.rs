@@ -23,6 +23,7 @@ pub(super) struct Counters {
     pub(super) checkpoints: AtomicU64,
     pub(super) collected_blocks: AtomicU64,
     pub(super) taken_over_bytes: AtomicU64,
+    pub(super) refused_writes: AtomicU64,
 }
 
 impl Counters {
@@ -108,6 +109,8 @@ pub struct Stats {
     pub collected_blocks: u64,
     /// Bytes of blocks that a process which was killed left in its handover file, and that opening took over.
     pub taken_over_bytes: u64,
+    /// Writes that failed because there was no space.
+    pub refused_writes: u64,
     /// What checkpoints took, in nanoseconds. They run beside reads and writes.
     pub checkpoint_ns: u64,
     /// What the steps of the collector took, in nanoseconds, without its rests and without checkpoints.
@@ -207,6 +210,7 @@ impl Engine {
             cache_misses,
             collected_blocks: get(&self.counters.collected_blocks),
             taken_over_bytes: get(&self.counters.taken_over_bytes),
+            refused_writes: get(&self.counters.refused_writes),
             checkpoint_ns: self.times.checkpoint.sum_ns(),
             collector_ns: self.times.collector.spent().total_ns,
             waits: self.waits(),

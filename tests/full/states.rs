@@ -17,6 +17,8 @@ enum Before {
     Clones,
     /// A snapshot and a server were deleted, and the collector has not run.
     Deletes,
+    /// The same, and the collector has done a step and rests.
+    Collecting,
     /// What the disk held waits for an undo.
     Restore,
 }
@@ -50,7 +52,7 @@ fn prepare(store: &Store, web: &Server, before: Before) -> Expected {
             write(&clone.disk("vda").unwrap(), &mut stamps, 5, 5000).unwrap();
             expected.clone = Some(stamps);
         }
-        Before::Deletes => {
+        Before::Deletes | Before::Collecting => {
             let other = server(store, "other");
             fill_a_little(&other);
             let second = web.snapshot("second", "").unwrap();
@@ -62,6 +64,9 @@ fn prepare(store: &Store, web: &Server, before: Before) -> Expected {
             store.delete_snapshot(second.id()).unwrap();
             store.checkpoint().unwrap();
             store.delete_server(clone.id()).unwrap();
+            while before == Before::Collecting && store.status().collected_blocks == 0 {
+                std::thread::yield_now();
+            }
         }
         Before::Restore => {
             web.restore(first.id()).unwrap();
@@ -113,12 +118,20 @@ fn refused_or_done<T>(outcome: cowblk::Result<T>, what: &str) -> Option<T> {
 
 fn run(limit: Limit, before: Before, is_background: bool) {
     let what = format!("{limit:?}, {before:?}, background {is_background}");
-    let (device, store) = small_store(limit, |options| options.background(is_background));
+    // One step, and then minutes of rest, if nobody is in need.
+    let rate = (before == Before::Collecting).then_some(1);
+    let (device, store) = small_store(limit, |options| options.background(is_background).collect_rate(rate));
     store.collect().unwrap();
     let when_empty = store.status().used_blocks;
     let web = server(&store, "web");
     let disk = web.disk("vda").unwrap();
     let mut expected = prepare(&store, &web, before);
+    if before == Before::Collecting {
+        let status = store.status();
+        assert!(status.collected_blocks > 0 && status.uncollected_versions > 0, "{what}: {status:?}");
+        store.flush().unwrap();
+        assert_all_after_crash(&device, limit, &expected, &what);
+    }
     let written = fill(&disk, &mut expected.live, 10_000);
     assert!(written > 300, "{what}: only {written} blocks fit");
     disk.flush().unwrap();
@@ -210,6 +223,13 @@ fn with_clones() {
 #[test]
 fn while_deleted_content_is_collected() {
     run_all(Before::Deletes);
+}
+
+#[test]
+fn in_the_midst_of_collecting() {
+    for limit in LIMITS {
+        run(limit, Before::Collecting, true);
+    }
 }
 
 #[test]

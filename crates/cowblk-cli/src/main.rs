@@ -31,6 +31,7 @@ mod scrub;
 mod send;
 mod serve;
 mod server;
+mod serving;
 mod session;
 mod sizes;
 mod snapshot;

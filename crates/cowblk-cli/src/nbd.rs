@@ -2,24 +2,21 @@
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::ops::ControlFlow;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use cowblk::{Options, Store};
+use cowblk::Store;
 use cowblk_nbd::{DefaultExport, Event, Listener, Server, Settings, TlsSettings};
 use listenfd::ListenFd;
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 
-use crate::args::ServerSnapshot;
 use crate::failure::{Failure, Kind};
-use crate::session::{self, HandoverArguments, Session};
-use crate::sizes::parse_nonzero;
-use crate::transfer::Progress;
+use crate::serving::{ServingArguments, log_notices};
+use crate::session::Session;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -27,7 +24,6 @@ use crate::transfer::Progress;
   cowblk --store pool.cow nbd --tcp 127.0.0.1:10809 --read-only
   qemu-img info 'nbd+unix:///web-1/vda?socket=pool.sock'
   nbdcopy 'nbd+unix:///web-1/vda@before-upgrade?socket=pool.sock' vda.raw")]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Arguments {
     /// Listen at a path; a socket that nobody listens at any more is replaced
     #[arg(long, value_name = "PATH")]
@@ -46,15 +42,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SERVER/DISK[@SNAPSHOT]")]
     export: Option<String>,
     /// Open the store read-only, and refuse all writes
-    #[arg(long)]
+    #[arg(long, conflicts_with = "template")]
     read_only: bool,
-    /// Do not store again what this snapshot holds: writes of the same bytes share its blocks. It is read before
-    /// serving begins; can be given several times
-    #[arg(long, value_name = "SERVER@SNAPSHOT", conflicts_with = "read_only")]
-    template: Vec<ServerSnapshot>,
-    /// Memory for the blocks of templates, 32 bytes each
-    #[arg(long, value_name = "SIZE", value_parser = parse_nonzero, default_value = "64M", requires = "template")]
-    template_memory: u64,
     /// Connections at a time
     #[arg(long, value_name = "COUNT", default_value = "256")]
     connections: usize,
@@ -67,16 +56,9 @@ pub(crate) struct Arguments {
     /// Seconds that a client may say nothing or take no replies [default: for ever]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     idle_time: Option<u64>,
-    /// Blocks of deleted content that the collector gives back in a second, at most [default: as many as it comes to
-    /// beside the clients]
-    #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..))]
-    collect_rate: Option<u64>,
-    /// Give the space of blocks that become free back to the file system or device below the store
-    #[arg(long)]
-    punch_holes: bool,
     #[command(flatten)]
-    handover: HandoverArguments,
-    /// Do not log connections on standard error
+    serving: ServingArguments,
+    /// Log neither connections nor what happens to the store on standard error
     #[arg(long)]
     quiet: bool,
 }
@@ -103,8 +85,11 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
         }
         if !arguments.quiet {
             Session::tell_of_takeover(store);
+            if !arguments.read_only {
+                log_notices(store)?;
+            }
         }
-        register(session, store, &arguments.template)?;
+        arguments.serving.register(session, store)?;
         let server = Server::new(store.clone(), settings(arguments)?);
         for listener in listeners {
             server.listen(listener).map_err(|cause| failed("listen", &cause))?;
@@ -118,37 +103,8 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     if arguments.read_only {
         return session.read(serve);
     }
-    let memory = if arguments.template.is_empty() { 0 } else { arguments.template_memory };
-    let options = session.options_for_serving(session.path()?, arguments.handover);
-    let adapt = |_: Options| {
-        options
-            .collect_rate(arguments.collect_rate)
-            .punch_holes(arguments.punch_holes)
-            .dedup_memory_bytes(memory)
-    };
-    session.write_with(adapt, serve)
-}
-
-/// Reads the templates.
-fn register(session: &Session, store: &Store, templates: &[ServerSnapshot]) -> Result<(), Failure> {
-    for ServerSnapshot { server, snapshot } in templates {
-        let id = session::snapshot(&session::server(store, server)?, snapshot)?.id();
-        let progress = Progress::new(session.output, "reading", 0);
-        let registered = store.register_template(id, |done, total| {
-            progress.set(done, total);
-            ControlFlow::Continue(())
-        })?;
-        drop(progress);
-        if registered.left_out_blocks > 0 {
-            let blocks = registered.left_out_blocks;
-            let text = format!(
-                "{blocks} blocks of {server}@{snapshot} found no memory: give more with --template-memory"
-            );
-            // Nothing is left to do when even standard error is closed.
-            let _ = writeln!(io::stderr(), "{text}");
-        }
-    }
-    Ok(())
+    let options = arguments.serving.options(session, session.path()?);
+    session.write_with(|_| options, serve)
 }
 
 fn settings(arguments: &Arguments) -> Result<Settings, Failure> {

@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use crate::failure::{Failure, Kind};
 use crate::nbd;
-use crate::session::{HandoverArguments, Session};
+use crate::serving::ServingArguments;
+use crate::session::Session;
 use crate::token::StateArguments;
 
 /// Bytes in the journal of the store of backups.
@@ -41,7 +42,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     state: StateArguments,
     #[command(flatten)]
-    handover: HandoverArguments,
+    serving: ServingArguments,
     /// Serve NBD, too, at ADDRESS:PORT or unix:PATH
     #[arg(long, value_name = "ADDRESS")]
     nbd: Vec<Address>,
@@ -93,7 +94,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     let path = session.path_for_serving();
     let folder = arguments.state.folder(session)?;
     let mut settings = settings(arguments, folder.clone())?;
-    let store = Store::open_or_create(&path, session.options_for_serving(&path, arguments.handover))?;
+    let store = Store::open_or_create(&path, arguments.serving.options(session, &path))?;
     Session::tell_of_takeover(&store);
     let backups = open_backups(arguments, &folder)?;
     settings.backups = Some(backups.clone());
@@ -111,6 +112,7 @@ fn serve(
     store: &Store,
     mut settings: Settings,
 ) -> Result<(), Failure> {
+    arguments.serving.register(session, store)?;
     // After the store is open: only one process holds it, so that nobody else replaces our sockets.
     let (server, nbd_names) = serve_nbd(arguments, store)?;
     settings.nbd = server;

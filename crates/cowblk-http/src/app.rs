@@ -40,6 +40,31 @@ pub(crate) struct EventView {
     pub(crate) server_id: Option<u64>,
     pub(crate) snapshot_id: Option<u64>,
     pub(crate) at: String,
+    /// What only some kinds have.
+    #[serde(flatten)]
+    pub(crate) more: EventMore,
+}
+
+/// What only some kinds of events have.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct EventMore {
+    /// The name of a disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disk: Option<String>,
+    /// Why it happened unasked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<&'static str>,
+    #[serde(flatten)]
+    pub(crate) space: Option<EventSpace>,
+}
+
+/// How full the store is.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct EventSpace {
+    /// The watermark that was passed.
+    pub(crate) percent: u8,
+    pub(crate) used_bytes: u64,
+    pub(crate) capacity_bytes: u64,
 }
 
 /// What all requests share.
@@ -131,9 +156,20 @@ impl App {
 
     /// Tells whoever listens.
     pub(crate) fn tell(&self, kind: &'static str, server_id: Option<u64>, snapshot_id: Option<u64>) {
+        self.tell_more(kind, server_id, snapshot_id, EventMore::default());
+    }
+
+    /// The same, with what only some kinds have.
+    pub(crate) fn tell_more(
+        &self,
+        kind: &'static str,
+        server_id: Option<u64>,
+        snapshot_id: Option<u64>,
+        more: EventMore,
+    ) {
         let at = crate::times::rfc3339(self.now());
         // Nobody may be listening.
-        let _ = self.events.send(EventView { kind, server_id, snapshot_id, at });
+        let _ = self.events.send(EventView { kind, server_id, snapshot_id, at, more });
     }
 
     pub(crate) fn listen(&self) -> broadcast::Receiver<EventView> {

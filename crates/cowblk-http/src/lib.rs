@@ -3,7 +3,7 @@
 //! Floor 7: it uses the public API of the library only. Its own floors; imports point down:
 //!
 //! ```text
-//! client                      asks a daemon; knows nothing of the rest
+//! client notice_log           asks a daemon; writes what a store says to the log; know nothing of the rest
 //! serve                       listeners, TLS, signals, the order of a shutdown
 //! api                         one file per noun: what a request means
 //! flows  schedule             verbs that take several steps: restore, start, stop, snapshot, creation
@@ -24,6 +24,7 @@ mod gate;
 mod hooks;
 mod metrics;
 mod model;
+mod notice_log;
 mod refusal;
 mod schedule;
 mod serve;
@@ -31,5 +32,6 @@ mod state;
 mod times;
 
 pub use hooks::{HookSettings, HookSpec};
+pub use notice_log::NoticeLog;
 pub use serve::{Address, Certificate, Outcome, Settings, serve, serve_until};
 pub use state::{NewToken, Scope, TokenView, Tokens, serving_at, state_folder};

@@ -258,3 +258,44 @@ fn a_deleted_disk_fails_its_requests_and_not_the_server() {
     let replies = ask_option(&mut stream, OptionCode::Go, &data).unwrap();
     assert!(String::from_utf8_lossy(&replies[0].1).contains("web/vda"), "{replies:?}");
 }
+
+/// NBD has no word for a new size: who is connected keeps the one that it found, and never reaches beyond the one that is.
+#[test]
+fn a_disk_may_be_resized_under_a_client() {
+    const EINVAL: u32 = 22;
+    let bench = Bench::new(4 * MIB);
+    let mut client = bench.client(Style::Extended);
+    client.put(3 * MIB, b"near the end");
+    bench.disk().resize(8 * MIB).unwrap();
+    let write = |client: &mut Client, at: u64| client.ask(Command::Write, 0, (at, 3), b"new").error;
+    assert_eq!((write(&mut client, 5 * MIB), write(&mut client, 2 * MIB)), (EINVAL, 0));
+    let mut second = bench.client(Style::Simple);
+    assert_eq!(write(&mut second, 5 * MIB), 0, "whoever connects now sees the new size");
+
+    bench.disk().resize_cutting(MIB).unwrap();
+    for client in [&mut client, &mut second] {
+        assert_eq!(client.ask(Command::Read, 0, (3 * MIB, 12), &[]).error, EINVAL, "it was cut off");
+        assert_eq!(write(client, 3 * MIB), EINVAL);
+        assert_ne!(client.ask(Command::Trim, 0, (MIB - 4096, 8192), &[]).error, 0, "beyond the end in part");
+        assert_eq!((write(client, MIB - 3), client.get(MIB - 3, 3)), (0, b"new".to_vec()));
+        client.flush();
+    }
+    bench.disk().resize(4 * MIB).unwrap();
+    assert_eq!(client.get(3 * MIB, 12), [0; 12], "what was cut off does not come back");
+}
+
+#[test]
+fn zeros_that_a_client_writes_take_no_space() {
+    let bench = Bench::new(4 * MIB);
+    let mut client = bench.client(Style::Simple);
+    let mapped = || {
+        bench.store.checkpoint().unwrap();
+        bench.disk().mapped_bytes().unwrap()
+    };
+    client.put(0, &noise(1, 1 << 20));
+    assert_eq!(mapped(), MIB);
+    client.put(0, &vec![0; 1 << 19]);
+    client.put(2 * MIB, &vec![0; 1 << 20]);
+    assert_eq!(mapped(), MIB / 2);
+    assert_eq!(client.get(0, MIB / 2), vec![0; 1 << 19]);
+}

@@ -5,7 +5,11 @@
 
 mod pair;
 
-use cowblk_stream::{ErrorKind, HeadPolicy, Receive, Send};
+use cowblk::Extent;
+use cowblk_stream::{
+    DiskEntry, ErrorKind, Frame, HeadPolicy, Header, Identity, Position, Receive, Send, SnapshotEntry,
+    StreamWriter,
+};
 use pair::{
     Dice, MIB, ReplayOnPanic, assert_clean, assert_head, assert_same, change, receive, seeds, store, stream,
     three_snapshots,
@@ -282,4 +286,46 @@ fn a_snapshot_that_is_gone_cannot_be_sent() {
         let refusal = sending.write(&mut Vec::new()).unwrap_err();
         assert_eq!(refusal.store().unwrap().kind(), cowblk::ErrorKind::NotFound, "{refusal}");
     }
+}
+
+/// Blocks of zeros in a stream that another program made: they take no space in the store that receives it.
+#[test]
+fn zeros_that_a_stream_carries_take_no_space() {
+    let snapshot = SnapshotEntry {
+        identity: Identity([2; 16]),
+        origin: [1; 16],
+        id: 7,
+        created_at: 1_700_000_000,
+        name: "odd".into(),
+        description: String::new(),
+    };
+    let disks = vec![DiskEntry { name: "vda".into(), size_bytes: MIB, base_bytes: None }];
+    let header = Header {
+        store: [1; 16],
+        server: "web".into(),
+        snapshot,
+        base: None,
+        disks,
+        start: Position::default(),
+        data_bytes: 40 * 4096,
+    };
+    let mut bytes = vec![0; 40 * 4096];
+    bytes[7 * 4096..8 * 4096].fill(9);
+    let mut writer = StreamWriter::new(Vec::new(), &header).unwrap();
+    for (offset, part) in [(0, &bytes[..20 * 4096]), (20 * 4096, &bytes[20 * 4096..])] {
+        writer.frame(Frame::Data { at: Position { disk: 0, offset }, bytes: part }).unwrap();
+    }
+    let stream = writer.finish().unwrap();
+
+    let (device, target) = store();
+    receive(&target, &stream).unwrap();
+    let web = target.server("web").unwrap();
+    let held = web.snapshots()[0].disk("vda").unwrap();
+    let data: Vec<_> = held.extents(0..MIB).map(|extent| extent.unwrap()).filter(Extent::is_data).collect();
+    assert_eq!(data.iter().map(|extent| (extent.offset, extent.len)).collect::<Vec<_>>(), [(7 * 4096, 4096)]);
+    let mut found = vec![1; 40 * 4096];
+    held.read_at(&mut found, 0).unwrap();
+    assert!(found == bytes);
+    drop((web, held));
+    assert_clean(&*device, target);
 }

@@ -6,7 +6,7 @@ use super::{Remote, not_over_http, parsed};
 use crate::args::DiskPath;
 use crate::clones::{self, DiskCloneArguments};
 use crate::disk::{self, Command};
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 use crate::session::missing;
 use crate::view::{DiskView, Owner};
 
@@ -28,12 +28,8 @@ pub(super) fn run(remote: &Remote, command: Command) -> Result<(), Failure> {
             let view = change(remote, path, &json!({ "when_full_wait_seconds": patience }))?;
             remote.output.item(&view, &format!("edited disk {}/{}", path.server, path.disk))
         }
-        Command::Resize { force: true, .. } => Err(Failure::new(
-            Kind::Usage,
-            "a daemon does not cut off data: stop it, and leave out --url, to resize with --force",
-        )),
-        Command::Resize { disk: path, size, force: false } => {
-            let view = change(remote, &path, &json!({ "size_bytes": size }))?;
+        Command::Resize { disk: path, size, force } => {
+            let view = change(remote, &path, &json!({ "size_bytes": size, "cut": force }))?;
             remote.output.item(&view, &disk::resized(&path, size))
         }
         Command::Delete { disk: path } => {

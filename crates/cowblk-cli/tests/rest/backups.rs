@@ -164,16 +164,16 @@ fn a_schedule_makes_snapshots_and_says_what_it_will_not_do() {
     let daemon = site.start();
     let id = daemon.make_server("web");
     let path = format!("/api/v1/servers/{id}/");
-    let wrong = json!({"schedule": {"every_seconds": 59}});
+    let wrong = json!({"schedule": {"every_seconds": 9}});
     assert_eq!(daemon.patch(&path, &wrong).refusal(400), "invalid");
     let change =
-        json!({"schedule": {"every_seconds": 60}, "retention": {"last": 1}, "automatic_backups": true});
+        json!({"schedule": {"every_seconds": 10}, "retention": {"last": 1}, "automatic_backups": true});
     let changed = daemon.patch(&path, &change).expect(200);
-    assert_eq!(changed["schedule"], json!({"every_seconds": 60}));
+    assert_eq!(changed["schedule"], json!({"every_seconds": 10}));
     assert_eq!(changed["automatic_backups"], json!(true));
     daemon.kill();
     let daemon = site.start();
-    assert_eq!(daemon.get(&path).expect(200)["schedule"], json!({"every_seconds": 60}));
+    assert_eq!(daemon.get(&path).expect(200)["schedule"], json!({"every_seconds": 10}));
     let off = json!({"schedule": {"every_seconds": 0}, "retention": {}, "automatic_backups": false});
     let changed = daemon.patch(&path, &off).expect(200);
     assert_eq!((&changed["schedule"], &changed["retention"]), (&Value::Null, &Value::Null));

@@ -15,6 +15,7 @@ mod backups;
 mod clients;
 mod crashes;
 mod daemon;
+mod disks;
 mod every_verb;
 mod hooks;
 mod operations;

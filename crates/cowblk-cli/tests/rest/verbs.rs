@@ -49,6 +49,7 @@ pub(crate) enum Sort {
     Resume,
     Label,
     Grow,
+    Shrink,
     AddDisk,
     DeleteDisk,
     Snapshot,
@@ -63,7 +64,7 @@ pub(crate) enum Sort {
     DeleteBackup,
 }
 
-const SORTS: [Sort; 20] = [
+const SORTS: [Sort; 21] = [
     Sort::NewServer,
     Sort::DeleteServer,
     Sort::Start,
@@ -72,6 +73,7 @@ const SORTS: [Sort; 20] = [
     Sort::Resume,
     Sort::Label,
     Sort::Grow,
+    Sort::Shrink,
     Sort::AddDisk,
     Sort::DeleteDisk,
     Sort::Snapshot,
@@ -122,6 +124,7 @@ pub(crate) fn choose(random: &mut Random, servers: &[Server]) -> Option<Verb> {
         Sort::Resume => (!is_usable, 0),
         Sort::Label => (true, random.below(1000)),
         Sort::Grow => (is_usable, 0),
+        Sort::Shrink => (of.status == "stopped" && of.head.size > STEP, 0),
         Sort::AddDisk => (is_usable && is_plain && of.extra.is_none(), 0),
         Sort::DeleteDisk => (of.status == "stopped" && of.extra.is_some(), 0),
         Sort::Snapshot => (is_usable && of.extra.is_none() && of.snapshots.len() < SNAPSHOTS_MAX, 0),
@@ -173,6 +176,10 @@ impl Verb {
             Sort::Grow => {
                 let size = of.map_or(0, |server| server.head.size) + STEP;
                 ("PATCH", server("disks/vda/"), Some(json!({"size_bytes": size})))
+            }
+            Sort::Shrink => {
+                let size = of.map_or(0, |server| server.head.size) - STEP;
+                ("PATCH", server("disks/vda/"), Some(json!({"size_bytes": size, "cut": true})))
             }
             Sort::AddDisk => ("POST", server("disks/"), Some(json!({"name": "extra", "size_bytes": STEP}))),
             Sort::DeleteDisk => ("DELETE", server("disks/extra/"), None),
@@ -227,6 +234,7 @@ impl Verb {
             Sort::Suspend => of.status = "suspended",
             Sort::Label => of.label = Some(self.which),
             Sort::Grow => of.head.size += STEP,
+            Sort::Shrink => of.head.size -= STEP,
             Sort::AddDisk => of.extra = Some(STEP),
             Sort::DeleteDisk => of.extra = None,
             Sort::Snapshot => drop(of.snapshots.insert(id.unwrap(), (name, of.head))),

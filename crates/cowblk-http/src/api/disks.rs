@@ -1,4 +1,4 @@
-//! Disks: add one, grow it, change what its writes do in a full store, delete it.
+//! Disks: add one, resize it, change what its writes do in a full store, delete it.
 
 use crate::app::{Shared, server_of};
 use crate::flows::create as creation;
@@ -9,7 +9,7 @@ use crate::state::{ServerStatus, UPDATED_AT};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use cowblk::{Server, Store, WhenFull};
+use cowblk::{Disk, Server, Store, WhenFull};
 
 /// Add a disk to a server
 #[utoipa::path(post, path = "/api/v1/servers/{id}/disks/", tag = "servers", params(("id" = u64, Path)),
@@ -32,9 +32,10 @@ pub(super) async fn add_disk(
     Ok((StatusCode::CREATED, Json(view)))
 }
 
-/// Grow a disk, or change what its writes do in a full store
+/// Resize a disk, or change what its writes do in a full store
 ///
-/// Its guest sees a new size when it connects again.
+/// Growing works at any time: a client of NBD sees the new size when it connects again. A smaller size needs a server that
+/// is stopped; it is refused where it would cut off data, unless `cut` says that it may, and ends the connections of NBD clients.
 #[utoipa::path(patch, path = "/api/v1/servers/{id}/disks/{disk}/", tag = "servers",
     params(("id" = u64, Path), ("disk" = String, Path)), request_body = DiskChangeView,
     responses((status = 200, body = DiskView)))]
@@ -56,11 +57,11 @@ pub(super) async fn change_disk(
     let act = move |store: &Store| {
         let server = changeable(&shared, store, id)?;
         let disk = server.disk(&name)?;
-        if size.is_some_and(|size| size < disk.size_bytes()) {
-            let detail = format!("the disk has {} bytes, and disks only grow here", disk.size_bytes());
-            return Err(Refusal::invalid(detail));
+        match size {
+            Some(size) if size < disk.size_bytes() => shrink(&shared, &server, &disk, size, change.cut)?,
+            Some(size) => disk.resize(size)?,
+            None => {}
         }
-        size.map_or(Ok(()), |size| disk.resize(size))?;
         patience.map_or(Ok(()), |patience| disk.set_when_full(patience))?;
         touch(&shared, &server)?;
         Ok(DiskView::of(&disk))
@@ -68,6 +69,17 @@ pub(super) async fn change_disk(
     let view = app.engine.run(act).await?;
     app.tell("server.changed", Some(id), None);
     Ok(Json(view))
+}
+
+/// Makes a disk smaller. Nobody uses it meanwhile, and whoever did has to look at its size again.
+fn shrink(app: &Shared, server: &Server, disk: &Disk, size: u64, may_cut: bool) -> Result<(), Refusal> {
+    if app.status(server) == ServerStatus::Active {
+        let detail = format!("server {:?} is active; stop it before making a disk smaller", server.name());
+        return Err(Refusal::wrong_state(detail));
+    }
+    let _hold = app.nbd.as_ref().map(|nbd| nbd.hold(server.id(), "one of its disks is made smaller"));
+    let done = if may_cut { disk.resize_cutting(size) } else { disk.resize(size) };
+    Ok(done?)
 }
 
 /// Delete a disk

@@ -15,8 +15,10 @@ const SILENCE_MAX: Duration = Duration::from_secs(15);
 ///
 /// A stream of server-sent events. `kind` is `server.created`, `server.changed`, `server.status`, `server.restored`,
 /// `server.deleted`, `snapshot.created`, `snapshot.completed`, `snapshot.changed`, `snapshot.deleted`, `backup.completed`,
-/// `backup.failed`, `backup.deleted`, `schedule.failed` or `collector.done`. A client that is too slow gets `missed`: it
-/// should list anew.
+/// `backup.failed`, `backup.deleted`, `schedule.failed`, `collector.done`, `store.space_above`, `store.space_below` (both with the watermark,
+/// `percent`, and `used_bytes` and `capacity_bytes`), `disk.write_waits` or `disk.write_refused` (both with the name of the `disk`;
+/// at most once a second). A snapshot that the store deleted unasked has a `reason`: `expired`, or `no_space` for what a restore
+/// left. A client that is too slow gets `missed`: it should list anew.
 #[utoipa::path(get, path = "/api/v1/events/", tag = "store",
     responses((status = 200, content_type = "text/event-stream", body = String)))]
 pub(super) async fn events(State(app): State<Shared>) -> Response {

@@ -24,6 +24,8 @@ pub(crate) struct StatsView {
     device_bytes_read: u64,
     device_bytes_written: u64,
     checkpoints: u64,
+    /// Writes that failed because the store was full.
+    refused_writes: u64,
     /// Extent nodes found in memory.
     cache_hits: u64,
     /// Extent nodes read from the medium.
@@ -103,6 +105,7 @@ impl StatsView {
             device_bytes_read: stats.device_bytes_read,
             device_bytes_written: stats.device_bytes_written,
             checkpoints: stats.checkpoints,
+            refused_writes: stats.refused_writes,
             cache_hits: stats.cache_hits,
             cache_misses: stats.cache_misses,
             checkpoint_ns: stats.checkpoint_ns,

@@ -18,6 +18,8 @@ const PART_BYTES: usize = 1 << 20;
 const TEXT_BYTES_MAX: usize = 253;
 const PLAN_BYTES_MAX: usize = 4096;
 const SNAPSHOTS_MAX: u32 = 100_000;
+/// Seconds between two snapshots of a schedule, at least: the clock is looked at every five.
+const EVERY_MIN: u64 = 10;
 /// The lock of those who make servers: no server has this id.
 const CREATION: u64 = 0;
 
@@ -256,8 +258,8 @@ fn check(app: &Shared, change: &ServerChangeView) -> Result<(), Refusal> {
     if matches!(change.snapshot_limit, Given::Value(limit) if limit > SNAPSHOTS_MAX) {
         return Err(Refusal::invalid(format!("`snapshot_limit` is at most {SNAPSHOTS_MAX}")));
     }
-    if change.schedule.as_ref().is_some_and(|schedule| (1..60).contains(&schedule.every_seconds)) {
-        return Err(Refusal::invalid("`every_seconds` is at least 60, or 0 for never"));
+    if change.schedule.as_ref().is_some_and(|schedule| (1..EVERY_MIN).contains(&schedule.every_seconds)) {
+        return Err(Refusal::invalid(format!("`every_seconds` is at least {EVERY_MIN}, or 0 for never")));
     }
     if change.automatic_backups == Some(true) && app.backups.is_none() {
         return Err(Refusal::new(Code::NoBackups, "the daemon has no storage for backups"));

@@ -46,7 +46,7 @@ fn render_status(out: &mut String, status: &Status) {
 }
 
 fn render_stats(out: &mut String, done: &Stats) {
-    let counters: [(&str, &str, u64); 14] = [
+    let counters: [(&str, &str, u64); 15] = [
         ("cowblk_reads_total", "Reads of disks.", done.reads),
         ("cowblk_writes_total", "Writes of disks.", done.writes),
         ("cowblk_flushes_total", "Flushes.", done.flushes),
@@ -57,6 +57,7 @@ fn render_stats(out: &mut String, done: &Stats) {
         ("cowblk_device_read_bytes_total", "Bytes read from the medium.", done.device_bytes_read),
         ("cowblk_device_written_bytes_total", "Bytes written to the medium.", done.device_bytes_written),
         ("cowblk_device_syncs_total", "Syncs of the medium.", done.device_syncs),
+        ("cowblk_refused_writes_total", "Writes that failed in a full store.", done.refused_writes),
         ("cowblk_checkpoints_total", "Checkpoints since the start.", done.checkpoints),
         ("cowblk_cache_hits_total", "Extent nodes found in memory.", done.cache_hits),
         ("cowblk_cache_misses_total", "Extent nodes read from the medium.", done.cache_misses),

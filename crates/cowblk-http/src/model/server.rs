@@ -183,12 +183,15 @@ pub(crate) struct ServerChangeView {
 /// What is to change about a disk; what is not named stays.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 pub(crate) struct DiskChangeView {
-    /// In bytes, a multiple of 512; not less than it has.
+    /// In bytes, a multiple of 512. Less than it has only while the server is stopped.
     #[serde(default)]
     pub(crate) size_bytes: Option<u64>,
     /// In GiB, instead.
     #[serde(default)]
     pub(crate) size_gb: Option<u64>,
+    /// A smaller size may cut off data; snapshots keep what they hold of it. Otherwise it is refused.
+    #[serde(default)]
+    pub(crate) cut: bool,
     /// How long its writes wait for space when the store is full, before they fail. 0: they fail at once.
     #[serde(default)]
     pub(crate) when_full_wait_seconds: Option<u32>,
@@ -209,7 +212,7 @@ pub(crate) struct RetentionView {
 /// Snapshots that are made by themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ScheduleView {
-    /// So many seconds apart, on multiples of it since 1970 UTC: 86400 is every midnight. At least 60.
+    /// So many seconds apart, on multiples of it since 1970 UTC: 86400 is every midnight. At least 10.
     pub(crate) every_seconds: u64,
 }
 

@@ -3,6 +3,7 @@
 //! At the end: listeners close, requests under way are finished, NBD clients are told to go, the store is flushed.
 
 mod listen;
+mod notices;
 mod settings;
 mod work;
 
@@ -92,6 +93,7 @@ async fn run(
     on_ready: impl FnOnce(&Outcome) -> io::Result<()>,
 ) -> io::Result<()> {
     let app = open(store, &settings)?;
+    notices::pass_on(&app)?;
     recover(&app).await.map_err(|refusal| io::Error::other(refusal.to_string()))?;
     let listeners = listen::bind(&settings).await?;
     let addresses: Vec<String> = listeners.iter().map(listen::Listening::name).collect();

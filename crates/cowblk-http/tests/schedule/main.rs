@@ -167,6 +167,26 @@ fn a_policy_says_which_snapshots_of_a_schedule_stay() {
     daemon.stop();
 }
 
+/// Ten minutes of a snapshot every ten seconds: never more than the policy keeps, and not one too few.
+#[test]
+fn a_schedule_may_be_as_short_as_ten_seconds() {
+    let (clock, set) = clock!(MIDNIGHT);
+    let world = World::new(clock);
+    let daemon = world.start();
+    let wishes = json!({"schedule": {"every_seconds": 10}, "retention": {"last": 3, "hourly": 2}});
+    let id = daemon.make_server("web", &wishes);
+    for step in 1..=60 {
+        set(MIDNIGHT + HOUR - 300 + step * 10);
+        daemon.look();
+        let found = daemon.snapshots(id);
+        assert!(found.len() as u64 == step.min(if step > 31 { 4 } else { 3 }), "step {step}: {found:?}");
+    }
+    let at = ["01:05:00", "01:04:50", "01:04:40", "00:59:50"].map(|time| format!("2030-01-01T{time}Z"));
+    assert_eq!(daemon.snapshots(id), at);
+    assert_eq!(daemon.counter("cowblk_schedule_failures_total"), 0);
+    daemon.stop();
+}
+
 /// A schedule without room fails, says so, and does not try all the time; it goes on once there is room.
 #[test]
 fn a_schedule_that_finds_no_room_tries_again_and_freezes_nobody_for_nothing() {
