@@ -243,15 +243,15 @@ impl Disk {
 impl Point {
     /// What changed since a snapshot of the same disk.
     pub(crate) fn changes_since(&self, snapshot: Option<SnapshotId>) -> Result<Changes> {
-        let older = match snapshot {
-            None => None,
-            Some(id) => {
-                let state = self.engine.state.read();
-                let version = version_in(&state, id, &self.source)?;
-                Some(Self { engine: self.engine.clone(), source: Source::Version(version) })
-            }
-        };
+        let older = snapshot.map(|id| self.in_snapshot(id)).transpose()?;
+        let older =
+            older.map(|version| Self { engine: self.engine.clone(), source: Source::Version(version) });
         Changes::new(older.as_ref(), self)
+    }
+
+    /// The version by which a snapshot holds this disk.
+    pub(crate) fn in_snapshot(&self, id: SnapshotId) -> Result<VersionId> {
+        version_in(&self.engine.state.read(), id, &self.source)
     }
 }
 
