@@ -42,6 +42,7 @@ mod token;
 mod transfer;
 mod tree;
 mod trim;
+mod upkeep;
 mod view;
 
 use std::process::ExitCode;

@@ -20,6 +20,7 @@ use crate::failure::{Failure, Kind};
 use crate::session::{self, HandoverArguments, Session};
 use crate::sizes::parse_nonzero;
 use crate::transfer::Progress;
+use crate::upkeep::UpkeepArguments;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -27,7 +28,6 @@ use crate::transfer::Progress;
   cowblk --store pool.cow nbd --tcp 127.0.0.1:10809 --read-only
   qemu-img info 'nbd+unix:///web-1/vda?socket=pool.sock'
   nbdcopy 'nbd+unix:///web-1/vda@before-upgrade?socket=pool.sock' vda.raw")]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Arguments {
     /// Listen at a path; a socket that nobody listens at any more is replaced
     #[arg(long, value_name = "PATH")]
@@ -67,13 +67,8 @@ pub(crate) struct Arguments {
     /// Seconds that a client may say nothing or take no replies [default: for ever]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     idle_time: Option<u64>,
-    /// Blocks of deleted content that the collector gives back in a second, at most [default: as many as it comes to
-    /// beside the clients]
-    #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..))]
-    collect_rate: Option<u64>,
-    /// Give the space of blocks that become free back to the file system or device below the store
-    #[arg(long)]
-    punch_holes: bool,
+    #[command(flatten)]
+    upkeep: UpkeepArguments,
     #[command(flatten)]
     handover: HandoverArguments,
     /// Do not log connections on standard error
@@ -120,12 +115,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     }
     let memory = if arguments.template.is_empty() { 0 } else { arguments.template_memory };
     let options = session.options_for_serving(session.path()?, arguments.handover);
-    let adapt = |_: Options| {
-        options
-            .collect_rate(arguments.collect_rate)
-            .punch_holes(arguments.punch_holes)
-            .dedup_memory_bytes(memory)
-    };
+    let adapt = |_: Options| arguments.upkeep.adapt(options).dedup_memory_bytes(memory);
     session.write_with(adapt, serve)
 }
 

@@ -14,7 +14,9 @@ use serde::Serialize;
 use crate::failure::{Failure, Kind};
 use crate::nbd;
 use crate::session::{HandoverArguments, Session};
+use crate::times;
 use crate::token::StateArguments;
+use crate::upkeep::UpkeepArguments;
 
 /// Bytes in the journal of the store of backups.
 const BACKUP_JOURNAL_BYTES: u64 = 16 << 20;
@@ -42,6 +44,11 @@ pub(crate) struct Arguments {
     state: StateArguments,
     #[command(flatten)]
     handover: HandoverArguments,
+    #[command(flatten)]
+    upkeep: UpkeepArguments,
+    /// How long what a restore replaced can be brought back, if no other restore comes first: 12h, 7d, 4w
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = times::parse_duration)]
+    keep_replaced: u64,
     /// Serve NBD, too, at ADDRESS:PORT or unix:PATH
     #[arg(long, value_name = "ADDRESS")]
     nbd: Vec<Address>,
@@ -93,7 +100,8 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     let path = session.path_for_serving();
     let folder = arguments.state.folder(session)?;
     let mut settings = settings(arguments, folder.clone())?;
-    let store = Store::open_or_create(&path, session.options_for_serving(&path, arguments.handover))?;
+    let options = arguments.upkeep.adapt(session.options_for_serving(&path, arguments.handover));
+    let store = Store::open_or_create(&path, options.keep_replaced(Some(arguments.keep_replaced)))?;
     Session::tell_of_takeover(&store);
     let backups = open_backups(arguments, &folder)?;
     settings.backups = Some(backups.clone());
