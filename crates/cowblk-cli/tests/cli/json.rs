@@ -127,6 +127,12 @@ fn status_and_check_are_objects() {
     ] {
         assert!(!status[key].is_null(), "{key} in {status}");
     }
+    assert!(
+        status["capacity_blocks"].is_null(),
+        "the file may grow, though not by who looks at it: {status}"
+    );
+    let limited = bench.json(["status", "--size-limit", "256M"]);
+    assert_eq!(limited["capacity_blocks"], 2 * 16_384, "two zones: {limited}");
     let check = bench.json(["check"]);
     assert_eq!(
         keys(&check),
