@@ -17,9 +17,11 @@ impl Snapshot {
     /// The disk of this snapshot that a disk is, descends from, or was cloned together with, whatever either is called.
     ///
     /// # Errors
-    /// `NotFound` if the snapshot does not hold it, or either was deleted.
+    /// `NotFound` if the snapshot does not hold it, or either was deleted; `Invalid` if they lie in different stores.
     pub fn disk_behind(&self, point: &Point) -> Result<SnapshotDisk> {
-        point.in_snapshot(self.id()).map(|id| SnapshotDisk { shared: self.shared.clone(), id })
+        point
+            .in_snapshot_of(&self.shared, self.id())
+            .map(|id| SnapshotDisk { shared: self.shared.clone(), id })
     }
 }
 
