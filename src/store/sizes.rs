@@ -201,6 +201,11 @@ impl Engine {
     }
 
     fn settle_for_sizes(&self, checkpointer: &mut Checkpointer) -> Result<()> {
+        if self.is_read_only && self.journal.used_bytes() > 0 {
+            let message =
+                "what the journal holds is in no map yet, and cannot be counted; open the store for writing";
+            return Err(Error::new(ErrorKind::ReadOnly, message));
+        }
         if self.is_read_only || self.is_halted.load(Ordering::Acquire) {
             return Ok(());
         }

@@ -52,3 +52,21 @@ fn listings_know_every_size_whatever_came_before() {
     bench.ok(["server", "delete", "copy"]);
     assert_eq!(alone(&bench, "first"), json!(4 * MIB));
 }
+
+/// What a killed process left in the journal counts as well, though a dry run only looks.
+#[test]
+fn a_dry_run_knows_what_a_killed_process_wrote() {
+    let bench = Bench::with_disk();
+    bench.ok(["disk", "import", &bench.file("image", &noise(1, 4 << 20)), "web/vda"]);
+    bench.ok(["snapshot", "create", "web", "first"]);
+    let store = cowblk::Store::open(bench.store(), cowblk::Options::default().background(false));
+    let store = store.expect("the store opens");
+    let disk = store.server("web").and_then(|server| server.disk("vda")).expect("the disk is there");
+    disk.write_at(&vec![7; 1 << 20], 0).expect("a write");
+    disk.flush().expect("a flush");
+    std::fs::copy(bench.store(), bench.path("as-killed.cow")).expect("a copy");
+    drop((disk, store));
+    std::fs::rename(bench.path("as-killed.cow"), bench.store()).expect("the copy takes its place");
+    let said = bench.json(["snapshot", "delete", "--dry-run", "web", "first"]);
+    assert_eq!(said["data_bytes"], json!(MIB));
+}
