@@ -38,7 +38,7 @@ pub use check::scrub::{
     BadBlock, Holding, OnProgress, ScrubOptions, ScrubProgress, ScrubReport, scrub, scrub_device,
 };
 pub use check::{
-    CheckReport, DumpLine, DumpOptions, Finding, OnLine, SnapshotBlocks, check, check_device, dump,
+    CheckReport, DumpLine, DumpOptions, Finding, HeldBlocks, OnLine, Recounted, check, check_device, dump,
     dump_device, recount_blocks, recount_sizes,
 };
 pub use defect::Defect;

@@ -450,6 +450,11 @@ fn a_clone_is_compared_with_what_it_was_cloned_from_and_with_its_siblings() {
     assert_eq!(found(disk(&two).changes_since(frozen.id()).unwrap()), [(1, 1, data), (2, 1, hole)]);
     assert_eq!(found(history.disk.changes_since(frozen.id()).unwrap()), [(0, 2, data)]);
     let frozen_disk = frozen.disk("vda").unwrap();
+    let copy = origin.disk("vda").unwrap().clone_disk(&two, "copy").unwrap();
+    for point in [Point::from(&copy), Point::from(&disk(&one)), Point::from(&frozen_disk)] {
+        let behind = origin.disk_behind(&point).unwrap();
+        assert_eq!(behind.id(), history.disk.id(), "whatever either is called");
+    }
     assert_eq!(found(frozen_disk.changes_since(origin.id()).unwrap()), [(1, 1, data)]);
     // Nothing links them in the lineage any more; two points can be compared all the same.
     history.store.delete_snapshot(origin.id()).unwrap();
@@ -475,6 +480,10 @@ fn points_that_are_gone_or_strange_are_refused() {
     let elsewhere = History::new(1 << 20);
     let refusal = history.store.changes(Some(&Point::from(&elsewhere.disk)), &Point::from(&history.disk));
     assert_eq!(refusal.unwrap_err().kind(), ErrorKind::Invalid);
+    let last = server.snapshot("last", "").unwrap();
+    let behind = |disk: &Disk| last.disk_behind(&Point::from(disk)).unwrap_err().kind();
+    let new = server.create_disk("vdc", 4096).unwrap();
+    assert_eq!((behind(&elsewhere.disk), behind(&new)), (ErrorKind::Invalid, ErrorKind::NotFound));
     let point = Point::from(&history.disk);
     server.delete_disk("vda").unwrap();
     assert_eq!(history.store.changes(None, &point).unwrap_err().kind(), ErrorKind::NotFound);

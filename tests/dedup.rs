@@ -319,7 +319,7 @@ fn sizes_follow_blocks_and_not_references() {
     held.count_sizes().unwrap();
     assert_eq!((held.size_bytes(), held.exclusive_bytes()), (Some(6 * BLOCK), Some(6 * BLOCK)));
     let (_, recounted) = recount_blocks(&*rig.device).unwrap();
-    let found = recounted[&first.id()];
+    let found = recounted.snapshots[&first.id()];
     assert_eq!((found.referenced, found.exclusive), (6, 6));
     rig.empty();
 }

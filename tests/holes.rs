@@ -1,8 +1,12 @@
 //! Holes: the space of free blocks goes back to a real file system, and comes back.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
+#![allow(clippy::print_stdout, reason = "what was skipped is part of the result")]
+
+mod medium;
 
 use cowblk::{ErrorKind, Options, Store, check};
+use medium::{LoopDevice, make_sparse};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread::sleep;
@@ -82,5 +86,50 @@ fn the_file_of_a_store_takes_less_space_and_takes_it_again_when_it_is_written() 
     assert_holds(&store, 4);
     store.close().unwrap();
     let report = check(&path).unwrap();
+    assert!(report.is_clean(), "{:?}", report.findings);
+}
+
+/// On a block device free blocks are discarded: a loop device hands that on to the file below it.
+#[test]
+fn a_block_device_gets_discards() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("device.img");
+    make_sparse(&image, 96 * MIB);
+    let Some(device) = LoopDevice::over(&image) else { return };
+    let options = || options().background(false);
+    let store = Store::create(device.path(), options()).unwrap();
+    store.create_server("web").unwrap().create_disk("vda", 64 * MIB).unwrap();
+    let disk = |store: &Store| store.server("web").unwrap().disk("vda").unwrap();
+    fill(&store, 1);
+    assert_holds(&store, 1);
+    disk(&store).discard(0, 32 * MIB).unwrap();
+    store.collect().unwrap();
+    let full = file_bytes(&image);
+    assert!(full >= 64 * MIB, "{full} bytes: nobody asked for discards");
+    let given = match store.trim() {
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            eprintln!("SKIPPED: {} takes no discards", device.path().display());
+            return;
+        }
+        given => given.unwrap(),
+    };
+    assert!(given > 24 * MIB && file_bytes(&image) <= full - 24 * MIB, "{given}, {}", file_bytes(&image));
+    fill(&store, 2);
+    assert_holds(&store, 2);
+    store.close().unwrap();
+
+    let store = Store::open(device.path(), options().punch_holes(true)).unwrap();
+    assert_holds(&store, 2);
+    let full = file_bytes(&image);
+    disk(&store).discard(32 * MIB, 32 * MIB).unwrap();
+    store.collect().unwrap();
+    assert!(file_bytes(&image) <= full - 24 * MIB, "unasked: {} of {full}", file_bytes(&image));
+    let mut buf = vec![0; 1 << 20];
+    for at in 0..32 {
+        disk(&store).read_at(&mut buf, at * MIB).unwrap();
+        assert!(buf.iter().all(|got| *got == 2), "mebibyte {at}");
+    }
+    store.close().unwrap();
+    let report = check(device.path()).unwrap();
     assert!(report.is_clean(), "{:?}", report.findings);
 }

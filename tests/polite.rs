@@ -133,3 +133,83 @@ fn neither_closing_nor_a_write_that_finds_no_space_waits_for_the_rate() {
     assert_eq!(byte, [2]);
     scene.assert_clean();
 }
+
+/// A server with 64 blocks on its disk, a snapshot of them, and 32 written anew since; nothing is collected but on demand.
+fn pending() -> Scene {
+    let device = Arc::new(MemoryDevice::new(0));
+    let options = Options::default().journal_bytes(1 << 20).background(false);
+    let store = Store::create_on(device.clone(), options).unwrap();
+    let server = store.create_server("web").unwrap();
+    let disk = server.create_disk("vda", 1 << 20).unwrap();
+    disk.write_at(&vec![1; 64 * 4096], 0).unwrap();
+    server.snapshot("first", "").unwrap();
+    disk.write_at(&vec![2; 32 * 4096], 0).unwrap();
+    store.collect().unwrap();
+    Scene { device, store, server, disk }
+}
+
+/// What the status says that collecting will free is what it frees, but for a few blocks of maps and catalog.
+fn assert_foreseen(scene: Scene, wanted: u64) {
+    let before = scene.store.status();
+    assert_eq!(before.reclaimable_blocks, wanted);
+    scene.store.collect().unwrap();
+    let after = scene.store.status();
+    let freed = before.used_blocks - after.used_blocks;
+    assert!((wanted..wanted + 8).contains(&freed), "{freed} of {wanted} blocks");
+    assert_eq!(after.reclaimable_blocks, 0);
+    scene.assert_clean();
+}
+
+#[test]
+fn the_status_foresees_what_deleted_disks_give_back() {
+    let scene = pending();
+    scene.server.delete_disk("vda").unwrap();
+    assert_foreseen(scene, 32);
+
+    // Whoever is deleted last held the rest.
+    let scene = pending();
+    let first = scene.server.snapshots().remove(0);
+    scene.server.delete_disk("vda").unwrap();
+    scene.store.collect().unwrap();
+    scene.store.delete_snapshot(first.id()).unwrap();
+    assert_foreseen(scene, 64);
+
+    let scene = pending();
+    scene.store.delete_server(scene.server.id()).unwrap();
+    assert_foreseen(scene, 96);
+}
+
+#[test]
+fn the_status_foresees_what_a_reset_gives_back() {
+    let scene = pending();
+    let clone = scene.server.snapshots().remove(0).clone_server("clone").unwrap();
+    clone.disk("vda").unwrap().write_at(&vec![3; 16 * 4096], 0).unwrap();
+    scene.store.collect().unwrap();
+    clone.reset().unwrap();
+    assert_foreseen(scene, 16);
+}
+
+/// A disk and then its snapshot, before the collector comes to either: the older one merges into the newer, and what it was expected to free
+/// is still expected.
+#[test]
+fn what_one_deleted_version_hands_to_another_is_still_foreseen() {
+    let device = Arc::new(MemoryDevice::new(0));
+    let options = Options::default().journal_bytes(1 << 20).collect_rate(Some(400));
+    let store = Store::create_on(device.clone(), options).unwrap();
+    let server = store.create_server("web").unwrap();
+    let disk = server.create_disk("vda", LEAVES * 256 * BLOCK).unwrap();
+    (0..LEAVES).for_each(|leaf| disk.write_at(&[1; 4096], leaf << 20).unwrap());
+    let snapshot = server.snapshot("first", "").unwrap();
+    store.checkpoint().unwrap();
+    server.delete_disk("vda").unwrap();
+    store.delete_snapshot(snapshot.id()).unwrap();
+    let scene = Scene { device, store, server, disk };
+    let seen = scene.watch();
+    assert!(seen.len() > 50, "too fast to be seen: {}", seen.len());
+    for status in seen.iter().filter(|status| status.reclaimable_versions > 0) {
+        // As many nodes as blocks went.
+        let left = LEAVES.saturating_sub(status.collected_blocks);
+        assert!((left..=LEAVES).contains(&status.reclaimable_blocks), "{left} blocks are left: {status:?}");
+    }
+    scene.assert_clean();
+}

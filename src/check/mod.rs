@@ -35,7 +35,7 @@ pub(crate) mod walk;
 
 pub use dump::{DumpLine, DumpOptions, OnLine, dump, dump_device};
 pub use report::{CheckReport, Finding};
-pub use sizes::{SnapshotBlocks, recount_blocks, recount_sizes};
+pub use sizes::{HeldBlocks, Recounted, recount_blocks, recount_sizes};
 
 use crate::device::{Access, Device, FileDevice};
 use crate::error::Result;

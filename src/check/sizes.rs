@@ -33,26 +33,35 @@ pub fn recount_sizes(device: &dyn Device) -> Result<CheckReport> {
     recount_blocks(device).map(|(report, _)| report)
 }
 
-/// What a recount finds of a snapshot.
+/// What a recount finds of a snapshot or a disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SnapshotBlocks {
+pub struct HeldBlocks {
     /// Blocks that it refers to, each counted once.
     pub referenced: u64,
     /// Of those, the ones that nothing else refers to.
     pub exclusive: u64,
 }
 
-/// As [`recount_sizes`], and tells for each snapshot how many blocks it refers to and how many would go with it. Memory: about
+/// What a recount finds.
+#[derive(Clone, Debug, Default)]
+pub struct Recounted {
+    /// By snapshot.
+    pub snapshots: BTreeMap<SnapshotId, HeldBlocks>,
+    /// By disk.
+    pub disks: BTreeMap<DiskId, HeldBlocks>,
+}
+
+/// As [`recount_sizes`], and tells for each snapshot and disk how many blocks it refers to and how many would go with it. Memory: about
 /// 100 bytes for each reference.
 ///
 /// # Errors
 /// Those of [`check_device`](crate::check_device).
-pub fn recount_blocks(device: &dyn Device) -> Result<(CheckReport, BTreeMap<SnapshotId, SnapshotBlocks>)> {
+pub fn recount_blocks(device: &dyn Device) -> Result<(CheckReport, Recounted)> {
     let mut report = CheckReport::default();
     let Some(Roots { geometry, record, .. }) = Roots::read(device, &mut report)? else {
-        return Ok((report, BTreeMap::new()));
+        return Ok((report, Recounted::default()));
     };
-    let Some((record, _)) = record else { return Ok((report, BTreeMap::new())) };
+    let Some((record, _)) = record else { return Ok((report, Recounted::default())) };
     let medium = Medium::new(device, geometry, record.zones);
     let mut recount = Recount::new(&geometry);
     let records = catalog::read(&mut Walk::new(&medium, &mut recount, &mut report), &record);
@@ -70,8 +79,11 @@ pub fn recount_blocks(device: &dyn Device) -> Result<(CheckReport, BTreeMap<Snap
     let mut ignored = CheckReport::default();
     let mut walk = Walk::new(&medium, &mut all, &mut ignored);
     Forest::new(&records, geometry.block_size()).walk(&mut walk);
-    let blocks = records.snapshots.keys().map(|id| (*id, census.blocks_of(*id, &all))).collect();
-    Ok((report, blocks))
+    let mut found = census.blocks_of(&all);
+    let mut of = |holder| found.remove(&holder).unwrap_or_default();
+    let snapshots = records.snapshots.keys().map(|id| (*id, of(Holder::Snapshot(*id)))).collect();
+    let disks = records.disks.keys().map(|id| (*id, of(Holder::Disk(*id)))).collect();
+    Ok((report, Recounted { snapshots, disks }))
 }
 
 /// Everybody who holds a block of data, hidden versions and garbage included.
@@ -88,8 +100,8 @@ impl Ledger for AllHolders {
 
 struct Census<'a> {
     medium: &'a Medium<'a>,
-    /// The blocks of each snapshot.
-    blocks: HashMap<SnapshotId, HashSet<BlockNo>>,
+    /// The blocks of each snapshot and disk.
+    blocks: HashMap<Holder, HashSet<BlockNo>>,
     /// By place of the disk, block and birth. No two disks stamp the same birth.
     holders: HashMap<(u64, BlockNo, Epoch), Holder>,
 }
@@ -119,27 +131,28 @@ impl Census<'_> {
     }
 
     fn hold(&mut self, reference: Reference, place: u64, holder: Holder) {
-        if let Holder::Snapshot(id) = holder {
-            self.blocks.entry(id).or_default().insert(reference.block());
-        }
+        self.blocks.entry(holder).or_default().insert(reference.block());
         let held = self.holders.entry((place, reference.block(), reference.birth())).or_insert(holder);
         if *held != holder {
             *held = Holder::Many;
         }
     }
 
-    fn blocks_of(&self, id: SnapshotId, all: &AllHolders) -> SnapshotBlocks {
-        let mut alone: HashMap<BlockNo, usize> = HashMap::new();
+    fn blocks_of(&self, all: &AllHolders) -> HashMap<Holder, HeldBlocks> {
+        let mut alone: HashMap<(Holder, BlockNo), usize> = HashMap::new();
         for ((_, block, _), holder) in &self.holders {
-            if *holder == Holder::Snapshot(id) {
-                *alone.entry(*block).or_default() += 1;
+            *alone.entry((*holder, *block)).or_default() += 1;
+        }
+        let mut found: HashMap<Holder, HeldBlocks> = HashMap::new();
+        for (holder, blocks) in &self.blocks {
+            found.entry(*holder).or_default().referenced = wide(blocks.len());
+        }
+        for ((holder, block), count) in alone {
+            if all.0.get(&block).map(HashSet::len) == Some(count) {
+                found.entry(holder).or_default().exclusive += 1;
             }
         }
-        let goes = |(block, count): &(&BlockNo, &usize)| all.0.get(*block).map(HashSet::len) == Some(**count);
-        SnapshotBlocks {
-            referenced: self.blocks.get(&id).map_or(0, |blocks| wide(blocks.len())),
-            exclusive: wide(alone.iter().filter(goes).count()),
-        }
+        found
     }
 
     fn compare(&self, records: &Records, report: &mut CheckReport) {

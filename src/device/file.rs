@@ -326,6 +326,10 @@ impl Device for FileDevice {
         self.access == Access::ReadWrite && self.medium == Medium::File
     }
 
+    fn has_fixed_length(&self) -> bool {
+        self.medium == Medium::BlockDevice
+    }
+
     fn is_read_only(&self) -> bool {
         self.access == Access::ReadOnly
     }
@@ -593,7 +597,7 @@ mod tests {
         let (_dir, path) = scratch();
         fs::write(&path, [5; 512]).unwrap();
         let device = FileDevice::open(&path, Access::ReadOnly).unwrap();
-        assert!(device.is_read_only() && !device.can_grow());
+        assert!(device.is_read_only() && !device.can_grow() && !device.has_fixed_length());
         assert_eq!(device.write_at(&[1], 0).unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem);
         assert_eq!(device.grow(1024).unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem);
         assert_eq!(device.discard(0, 512).unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem);

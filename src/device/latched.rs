@@ -86,6 +86,10 @@ impl Device for Latched {
         self.device.can_grow()
     }
 
+    fn has_fixed_length(&self) -> bool {
+        self.device.has_fixed_length()
+    }
+
     fn is_read_only(&self) -> bool {
         self.device.is_read_only()
     }

@@ -107,6 +107,11 @@ pub trait Device: Send + Sync + 'static {
     /// Whether [`grow`](Device::grow) can ever succeed beyond the current length.
     fn can_grow(&self) -> bool;
 
+    /// Whether its length is fixed, whoever opened it: a block device, and not a file.
+    fn has_fixed_length(&self) -> bool {
+        !self.can_grow()
+    }
+
     /// Whether writes are refused.
     fn is_read_only(&self) -> bool;
 }

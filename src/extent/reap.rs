@@ -25,6 +25,8 @@ pub(crate) struct Victim {
 pub(crate) struct Reaped {
     /// References to drop; empty where the walk only looks.
     pub(crate) dropped: Vec<BlockNo>,
+    /// How many of those are data.
+    pub(crate) data: usize,
     /// Places whose reference no child holds, for a version that stays (trim).
     pub(crate) unheld: Vec<DiskBlock>,
     /// Where to go on; `None` when all is done.
@@ -112,6 +114,7 @@ impl<'a> Reaper<'a> {
             self.reaped.unheld.push(DiskBlock(at));
         } else {
             self.reaped.dropped.push(own.block());
+            self.reaped.data += 1;
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Floor 6.
 
-use super::handle::SnapshotDisk;
+use super::handle::{Snapshot, SnapshotDisk};
 use crate::error::Result;
 use crate::store::{Changes, Point};
 use crate::units::SnapshotId;
@@ -10,6 +10,18 @@ use crate::units::SnapshotId;
 impl From<&SnapshotDisk> for Point {
     fn from(disk: &SnapshotDisk) -> Self {
         Self::version(&disk.shared, disk.id)
+    }
+}
+
+impl Snapshot {
+    /// The disk of this snapshot that a disk is, descends from, or was cloned together with, whatever either is called.
+    ///
+    /// # Errors
+    /// `NotFound` if the snapshot does not hold it, or either was deleted; `Invalid` if they lie in different stores.
+    pub fn disk_behind(&self, point: &Point) -> Result<SnapshotDisk> {
+        point
+            .in_snapshot_of(&self.shared, self.id())
+            .map(|id| SnapshotDisk { shared: self.shared.clone(), id })
     }
 }
 

@@ -167,16 +167,16 @@ impl Snapshot {
         alone.ok()?.map(|blocks| blocks * block_size)
     }
 
-    /// Counts [`size_bytes`](Self::size_bytes) and [`exclusive_bytes`](Self::exclusive_bytes) now if blocks are shared and
-    /// nobody has counted them yet, instead of in the background. It walks the snapshot's map.
+    /// Counts [`size_bytes`](Self::size_bytes) and [`exclusive_bytes`](Self::exclusive_bytes) now if nobody has counted them yet,
+    /// instead of in the background: for a store without a background thread, as one that was opened read-only. It walks what differs between the
+    /// snapshot and those around it; where blocks are shared, its map.
     ///
     /// # Errors
     /// `Io` if the medium fails.
     pub fn count_sizes(&self) -> Result<()> {
-        if self.size_bytes().is_none() || self.exclusive_bytes().is_none() {
-            self.shared.engine.count_blocks(|| Ok(false))?;
-        }
-        Ok(())
+        // Both are asked for: asking is what has them counted.
+        let is_known = || self.size_bytes().is_some() & self.exclusive_bytes().is_some();
+        self.shared.engine.count_now(is_known)
     }
 
     /// The disks that it holds, by id.

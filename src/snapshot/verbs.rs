@@ -31,7 +31,8 @@ impl Store {
     /// between them and their neighbours is.
     ///
     /// # Errors
-    /// `NotFound`, `Protected`, `Busy` if the store is so full that counting is in the way, `Corrupt` if an extent node fails its seal, `Io`.
+    /// `NotFound`, `Protected`, `Busy` if the store is so full that counting is in the way, `Corrupt` if an extent node fails its seal, `Io`;
+    /// `ReadOnly` if the store was opened so, and not closed before.
     pub fn would_free(&self, ids: &[SnapshotId]) -> Result<Freed> {
         self.shared.would_free(ids)
     }

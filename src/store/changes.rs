@@ -95,12 +95,16 @@ impl std::fmt::Debug for Changes {
     }
 }
 
+fn strangers() -> Error {
+    let message = "the two contents lie in different stores; send one of them to the other's";
+    Error::new(ErrorKind::Invalid, message)
+}
+
 impl Changes {
     fn new(older: Option<&Point>, newer: &Point) -> Result<Self> {
         let engine = newer.engine.clone();
         if older.is_some_and(|older| !Arc::ptr_eq(&older.engine, &engine)) {
-            let message = "the two contents lie in different stores; send one of them to the other's";
-            return Err(Error::new(ErrorKind::Invalid, message));
+            return Err(strangers());
         }
         let older = older.map(|point| point.source.clone());
         let older_bytes = older.as_ref().map(|source| engine.size_of(source)).transpose()?;
@@ -243,15 +247,20 @@ impl Disk {
 impl Point {
     /// What changed since a snapshot of the same disk.
     pub(crate) fn changes_since(&self, snapshot: Option<SnapshotId>) -> Result<Changes> {
-        let older = match snapshot {
-            None => None,
-            Some(id) => {
-                let state = self.engine.state.read();
-                let version = version_in(&state, id, &self.source)?;
-                Some(Self { engine: self.engine.clone(), source: Source::Version(version) })
-            }
-        };
+        let older = snapshot.map(|id| self.in_snapshot(id)).transpose()?;
+        let older =
+            older.map(|version| Self { engine: self.engine.clone(), source: Source::Version(version) });
         Changes::new(older.as_ref(), self)
+    }
+
+    /// The version by which a snapshot, which `shared` knows, holds this disk.
+    pub(crate) fn in_snapshot_of(&self, shared: &Shared, id: SnapshotId) -> Result<VersionId> {
+        if Arc::ptr_eq(&self.engine, &shared.engine) { self.in_snapshot(id) } else { Err(strangers()) }
+    }
+
+    /// The version by which a snapshot of the same store holds this disk.
+    fn in_snapshot(&self, id: SnapshotId) -> Result<VersionId> {
+        version_in(&self.engine.state.read(), id, &self.source)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::engine::Engine;
 use super::holes::Thinning;
+use super::reclaimable;
 use super::sizes::settled_root;
 use super::state::State;
 use super::statistics::Counters;
@@ -110,6 +111,7 @@ impl Engine {
         let mut reaped = walk.walk(victim, children)?;
         self.drop_all(&mut reaped);
         let state = &mut *self.state.write();
+        reclaimable::dropped(&mut state.catalog, collection.victim, reaped.data + reaped.unheld.len());
         if keeps && !reaped.unheld.is_empty() {
             self.clear_from(state, collection.victim, &reaped.unheld);
             state.catalog.trim_above(collection.victim);
@@ -123,6 +125,7 @@ impl Engine {
                 state.catalog.remove(CatalogKey::Collection);
             }
             (None, CollectionMode::Drop | CollectionMode::Merge) => {
+                reclaimable::hand_on(&mut state.catalog, collection.victim);
                 state.catalog.splice_out(collection.victim);
                 state.catalog.remove(CatalogKey::Collection);
             }

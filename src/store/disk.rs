@@ -248,6 +248,16 @@ impl Disk {
         })
     }
 
+    /// Counts [`space`](Self::space) now if nobody has counted it yet, instead of in the background: for a store without a
+    /// background thread, as one that was opened read-only.
+    ///
+    /// # Errors
+    /// `Io` if the medium fails.
+    pub fn count_space(&self) -> Result<()> {
+        let is_known = || self.space().is_none_or(|space| space.exclusive_bytes.is_some());
+        self.shared.engine.count_now(is_known)
+    }
+
     /// The disk as `std::io::{Read, Write, Seek}`.
     pub fn io(&self) -> DiskIo {
         DiskIo::new(self.clone())

@@ -38,6 +38,7 @@ mod open;
 mod options;
 mod pace;
 mod read;
+mod reclaimable;
 mod replay;
 mod server;
 mod settled;

@@ -457,7 +457,7 @@ fn begin_term(
 
 /// The most zones that the limit, or a medium of a fixed size, allows; `None` where nobody knows.
 fn zones_max(device: &dyn Device, geometry: &Geometry, options: &Options) -> Result<Option<u64>> {
-    if device.can_grow() {
+    if !device.has_fixed_length() {
         return Ok((options.max_bytes < u64::MAX).then(|| geometry.zones_in(options.max_bytes)));
     }
     let length = device.len_bytes().map_err(|cause| Error::io("read the store's length", cause))?;

@@ -363,7 +363,8 @@ impl Server {
         Ok(())
     }
 
-    /// What its disks refer to, and what nobody else does, as of the last checkpoint.
+    /// What its disks refer to, and what they alone do, as of the last checkpoint: the sums over its disks. So what two of its
+    /// disks share counts for both, and as shared. What its snapshots hold besides is not in it.
     pub fn space(&self) -> Space {
         let none = Space { exclusive_bytes: Some(0), ..Space::default() };
         self.disks().iter().filter_map(Disk::space).fold(none, |all, one| Space {

@@ -21,10 +21,10 @@ use std::sync::atomic::Ordering;
 /// Free blocks below which counting makes way: it keeps freed blocks from being used again.
 const FREE_BLOCKS_TO_COUNT: u64 = 1024;
 
-/// What a disk or server refers to.
+/// What a disk refers to, or all disks of a server together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Space {
-    /// Bytes of all blocks that it refers to.
+    /// Bytes of all blocks that it refers to. One that [`dedup`](crate::Store::dedup) put into several places counts for each.
     pub referenced_bytes: u64,
     /// Of those, what no snapshot and no other disk refers to: deleting the disk would free it. `None` while that is
     /// being counted; for one of more than 1,024 clones of a deleted snapshot, that begins with the question.
@@ -55,6 +55,19 @@ struct Counting {
 }
 
 impl Engine {
+    /// Counts what is not known yet, at once, unless `is_known` says that it is. Who asks for blocks is asked again once references are
+    /// counted.
+    pub(crate) fn count_now(&self, is_known: impl Fn() -> bool) -> Result<()> {
+        if is_known() {
+            return Ok(());
+        }
+        self.count_sizes(|| Ok(false))?;
+        if is_known() {
+            return Ok(());
+        }
+        self.count_blocks(|| Ok(false))
+    }
+
     /// Counts what is to be counted, until nothing is left, or the store has something more urgent to do, as `pause` says.
     pub(super) fn count_sizes(&self, mut pause: impl FnMut() -> Result<bool>) -> Result<()> {
         let Some(_only) = self.census.try_lock() else { return Ok(()) };
@@ -188,6 +201,11 @@ impl Engine {
     }
 
     fn settle_for_sizes(&self, checkpointer: &mut Checkpointer) -> Result<()> {
+        if self.is_read_only && self.journal.used_bytes() > 0 {
+            let message =
+                "what the journal holds is in no map yet, and cannot be counted; open the store for writing";
+            return Err(Error::new(ErrorKind::ReadOnly, message));
+        }
         if self.is_read_only || self.is_halted.load(Ordering::Acquire) {
             return Ok(());
         }

@@ -5,9 +5,9 @@
 use super::blocks::Purpose;
 use super::engine::Engine;
 use super::latencies::Waits;
-use super::state::State;
-use crate::format::{FORMAT_VERSION, Garbage};
-use crate::units::{VersionId, wide};
+use super::reclaimable::reclaimable_blocks;
+use crate::format::FORMAT_VERSION;
+use crate::units::wide;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,7 +69,7 @@ pub struct Status {
     pub reclaimable_versions: u64,
     /// Those of them that the collector has still to walk: 0 once it has nothing left to do.
     pub uncollected_versions: u64,
-    /// About how many blocks that will free; exact where sizes were counted, else at most.
+    /// About how many blocks of data that will free: of a snapshot or disk exactly, if its size was counted when it was deleted.
     pub reclaimable_blocks: u64,
     /// References that the collector dropped since the store was opened.
     pub collected_blocks: u64,
@@ -117,31 +117,6 @@ pub struct Stats {
     pub collector_ns: u64,
     /// What callers waited for.
     pub waits: Waits,
-}
-
-/// About how many blocks the collector has still to free.
-fn reclaimable_blocks(state: &State, block_size: u32) -> u64 {
-    let catalog = &state.catalog;
-    let of_version = |id: &VersionId| {
-        let version = catalog.versions.get(id)?;
-        let collection = catalog.collection.filter(|collection| collection.victim == *id);
-        let cursor = collection.map_or(0, |collection| collection.cursor.0);
-        let blocks = version.exclusive.unwrap_or(version.root.mapped);
-        Some(ahead(blocks, cursor, version.size_bytes.div_ceil(u64::from(block_size))))
-    };
-    let of_garbage = |garbage: &Garbage| {
-        let span = 1 << (garbage.height * state.fanout_bits).min(63);
-        let blocks = catalog.cut_blocks.get(&garbage.id).copied().unwrap_or(span);
-        ahead(blocks, garbage.cursor.0.saturating_sub(garbage.first.0), span)
-    };
-    let versions = catalog.lineage.queue.iter().filter_map(of_version);
-    versions.chain(catalog.garbage.values().map(of_garbage)).fold(0, u64::saturating_add)
-}
-
-/// How many of `blocks` blocks, spread over `span` places, lie ahead of the place `cursor`.
-fn ahead(blocks: u64, cursor: u64, span: u64) -> u64 {
-    let places = u128::from(span.saturating_sub(cursor));
-    u64::try_from(u128::from(blocks) * places / u128::from(span.max(1))).unwrap_or(u64::MAX)
 }
 
 impl Engine {

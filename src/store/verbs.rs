@@ -6,6 +6,7 @@
 use super::blocks::Purpose;
 use super::engine::Engine;
 use super::head::{Head, HeadState};
+use super::reclaimable;
 use super::state::State;
 use crate::defect::Defect;
 use crate::error::{Error, ErrorKind, Result};
@@ -77,7 +78,9 @@ impl Engine {
             concerned.iter().filter_map(|id| Some((*id, state.heads.get(id)?.clone()))).collect();
         let mut guards: Guards<'_> =
             heads.iter().map(|(id, head)| (*id, (head, head.state.write()))).collect();
+        let foreseen = reclaimable::foresee(&state.catalog, event);
         state.catalog.apply(event)?;
+        reclaimable::expect(&mut state.catalog, foreseen);
         self.forget_hidden_templates(state);
         if logging == Logging::Journal {
             self.journal.append(|builder| builder.event(event));

@@ -6,7 +6,7 @@ use super::story::Story;
 use super::verb::{Dice, Verb};
 use super::view::observe;
 use cowblk::device::sim::{SimDevice, Survival};
-use cowblk::{ErrorKind, Store};
+use cowblk::{ErrorKind, Space, Store};
 use cowblk::{check_device, recount_blocks, recount_sizes};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -167,16 +167,22 @@ fn compare_sizes(store: &Store, device: &SimDevice, dice: &mut Dice) {
     }
     let sizes: Vec<_> =
         snapshots.iter().map(|held| (held.id(), held.size_bytes(), held.exclusive_bytes())).collect();
+    let disks: Vec<_> = store.servers().iter().flat_map(cowblk::Server::disks).collect();
+    let spaces: Vec<_> = disks.iter().map(|disk| (disk.id(), disk.space())).collect();
     for server in store.servers() {
-        assert!(server.space().exclusive_bytes.is_some(), "everything is counted");
+        assert_eq!(server.space(), sum(&server, &spaces), "what the disks of {} hold", server.name());
     }
     store.checkpoint().expect("a checkpoint");
     let (report, recounted) = recount_blocks(device).expect("sizes can be recounted");
     assert!(report.is_clean(), "sizes: {:?}", report.findings);
     for (id, size, alone) in sizes {
-        let found = recounted[&id];
+        let found = recounted.snapshots[&id];
         let said = (size.map(|bytes| bytes / block_size), alone.map(|bytes| bytes / block_size));
         assert_eq!(said, (Some(found.referenced), Some(found.exclusive)), "blocks of snapshot {id}");
+    }
+    for (id, space) in spaces {
+        let alone = space.expect("the disk is there").exclusive_bytes.expect("everything is counted");
+        assert_eq!(alone / block_size, recounted.disks[&id].exclusive, "blocks that disk {id} alone holds");
     }
 
     let set: Vec<_> = snapshots.iter().map(cowblk::Snapshot::id).filter(|_| dice.one_in(2)).collect();
@@ -192,4 +198,13 @@ fn compare_sizes(store: &Store, device: &SimDevice, dice: &mut Dice) {
     }
     store.collect().expect("what was deleted can be collected");
     assert_eq!(before - blocks("after deleting a set"), said, "data blocks that deleting a set freed");
+}
+
+/// What the disks of a server hold, added up.
+fn sum(server: &cowblk::Server, spaces: &[(cowblk::DiskId, Option<Space>)]) -> Space {
+    let own: Vec<_> = server.disks().iter().map(cowblk::Disk::id).collect();
+    let spaces = spaces.iter().filter(|(id, _)| own.contains(id)).filter_map(|(_, space)| *space);
+    let (referenced, alone): (Vec<u64>, Vec<Option<u64>>) =
+        spaces.map(|space| (space.referenced_bytes, space.exclusive_bytes)).unzip();
+    Space { referenced_bytes: referenced.iter().sum(), exclusive_bytes: alone.into_iter().sum() }
 }

@@ -1,7 +1,7 @@
 //! `cowblk diff`: which ranges of a server's disks changed between two snapshots, or since one.
 
 use clap::Args;
-use cowblk::{Change, Point, Server, Snapshot, SnapshotDisk, Store};
+use cowblk::{Change, Disk, Point, Server, Snapshot, SnapshotDisk, SnapshotId, Store};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -16,8 +16,10 @@ use crate::table::{Column, Table};
   cowblk --store pool.cow diff web-1@monday @tuesday
   cowblk --store pool.cow diff web-1/vda@monday
   cowblk --store pool.cow diff web-1
+  cowblk --store pool.cow diff web-1 @monday --whole
+  cowblk --store pool.cow diff web-1@monday --reverse
 
-Without a second snapshot the live disks are compared; without any, what changed since the snapshot that each disk descends from. The snapshots may be given in any order, and none has to descend from the other. A block is listed if it was written or discarded in between, also if it was written with what it held.")]
+Without a second snapshot the live disks are compared; without any, what changed since the snapshot that each disk descends from; with --whole, since nothing: all that the disks hold. The snapshots may be given in any order, and none has to descend from the other. A block is listed if it was written or discarded in between, also if it was written with what it held.")]
 pub(crate) struct Arguments {
     /// All disks of a server, or one; and the snapshot to begin with, by name or id
     #[arg(value_name = "SERVER[/DISK][@SNAPSHOT]")]
@@ -25,13 +27,30 @@ pub(crate) struct Arguments {
     /// The snapshot to end with, by name or id [default: what the disks hold now]
     #[arg(value_name = "@SNAPSHOT")]
     pub(crate) newer: Option<NewerPath>,
+    /// Begin with nothing: show all that is there, instead of what changed
+    #[arg(long, conflicts_with = "reverse")]
+    pub(crate) whole: bool,
+    /// Show the way back: what would change from where the comparison ends to where it begins
+    #[arg(long)]
+    pub(crate) reverse: bool,
+}
+
+impl Arguments {
+    /// A comparison begins with a snapshot or with nothing.
+    pub(crate) fn refuse_two_beginnings(&self) -> Result<(), Failure> {
+        if self.whole && self.older.snapshot.is_some() {
+            let sentence = "--whole begins with nothing: leave the first snapshot out, as in `diff web-1 @monday --whole`";
+            return Err(Failure::new(Kind::Usage, sentence));
+        }
+        Ok(())
+    }
 }
 
 /// What changed of one disk.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct DiskChanges {
     pub(crate) disk: String,
-    /// The snapshot that it is compared with; null for a disk that is not in one.
+    /// The snapshot that the comparison begins with; null if that does not hold the disk, for --whole, and where live disks are begun with.
     since: Option<u64>,
     /// Null for a disk that the older snapshot does not hold.
     older_size_bytes: Option<u64>,
@@ -54,37 +73,60 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     session.output.many(&found, &text(&found))
 }
 
-fn compare(store: &Store, Arguments { older, newer }: &Arguments) -> Result<Vec<DiskChanges>, Failure> {
-    let server = session::server(store, &older.server)?;
-    let first = older.snapshot.as_ref().map(|name| session::snapshot(&server, name)).transpose()?;
+/// A disk on one side of a comparison.
+#[derive(Clone)]
+struct Side {
+    /// What it is called on the newer side.
+    name: String,
+    point: Point,
+    size_bytes: u64,
+    snapshot: Option<u64>,
+}
+
+impl Side {
+    fn held(name: String, disk: &SnapshotDisk, snapshot: &Snapshot) -> Side {
+        let (point, size_bytes) = (Point::from(disk), disk.size_bytes());
+        Side { name, point, size_bytes, snapshot: Some(snapshot.id().0) }
+    }
+
+    fn all_of(snapshot: &Snapshot) -> Vec<Side> {
+        snapshot.disks().iter().map(|disk| Side::held(disk.name(), disk, snapshot)).collect()
+    }
+}
+
+fn compare(store: &Store, arguments: &Arguments) -> Result<Vec<DiskChanges>, Failure> {
+    let Arguments { older: path, newer, whole, reverse } = arguments;
+    arguments.refuse_two_beginnings()?;
+    let server = session::server(store, &path.server)?;
+    let first = path.snapshot.as_ref().map(|name| session::snapshot(&server, name)).transpose()?;
     let last = newer.as_ref().map(|NewerPath(name)| session::snapshot(&server, name)).transpose()?;
+    let (mut newer, parents) = newer_side(&server, last.as_ref());
+    let mut older = match &first {
+        Some(first) => Side::all_of(first),
+        None if *whole => Vec::new(),
+        None => descent(store, &newer, &parents)?,
+    };
+    if *reverse {
+        std::mem::swap(&mut newer, &mut older);
+    }
+    let is_wanted = |side: &&Side| path.disk.as_ref().is_none_or(|only| *only == side.name);
+    let find = |sides: &[Side], name: &str| sides.iter().find(|side| side.name == name).cloned();
     let mut found = Vec::new();
-    for (name, point, parent) in points(&server, last.as_ref()) {
-        if older.disk.as_ref().is_some_and(|only| *only != name) {
-            continue;
-        }
-        let since = match (&first, parent) {
-            (Some(first), _) => Some(first.clone()),
-            (None, Some(parent)) => Some(store.snapshot(parent)?),
-            (None, None) => None,
-        };
-        found.push(changes(store, name, since.as_ref(), &point)?);
+    for side in newer.iter().filter(is_wanted) {
+        found.push(changes(store, find(&older, &side.name).as_ref(), side)?);
     }
-    for gone in first.iter().flat_map(Snapshot::disks) {
-        let is_wanted = older.disk.as_ref().is_none_or(|only| *only == gone.name());
-        if is_wanted && !found.iter().any(|disk| disk.disk == gone.name()) {
-            found.push(DiskChanges {
-                disk: gone.name(),
-                since: first.as_ref().map(|snapshot| snapshot.id().0),
-                older_size_bytes: Some(gone.size_bytes()),
-                size_bytes: None,
-                data_bytes: 0,
-                hole_bytes: 0,
-                changes: Vec::new(),
-            });
-        }
+    for gone in older.iter().filter(is_wanted).filter(|old| find(&newer, &old.name).is_none()) {
+        found.push(DiskChanges {
+            disk: gone.name.clone(),
+            since: gone.snapshot,
+            older_size_bytes: Some(gone.size_bytes),
+            size_bytes: None,
+            data_bytes: 0,
+            hole_bytes: 0,
+            changes: Vec::new(),
+        });
     }
-    found_any(older, found)
+    found_any(path, found)
 }
 
 /// Refuses a disk that is nowhere.
@@ -98,28 +140,38 @@ pub(crate) fn found_any(older: &OlderPath, found: Vec<DiskChanges>) -> Result<Ve
     }
 }
 
-/// The disks to compare: those of the snapshot, or the live ones; and the snapshots that they descend from.
-fn points(server: &Server, newer: Option<&Snapshot>) -> Vec<(String, Point, Option<cowblk::SnapshotId>)> {
-    match newer {
-        Some(snapshot) => {
-            let disks = snapshot.disks();
-            disks.iter().map(|disk| (disk.name(), Point::from(disk), disk.parent())).collect()
-        }
-        None => server.disks().iter().map(|disk| (disk.name(), Point::from(disk), disk.parent())).collect(),
+/// The disks of the snapshot, or the live ones; and the snapshots that they descend from.
+fn newer_side(server: &Server, newer: Option<&Snapshot>) -> (Vec<Side>, Vec<Option<SnapshotId>>) {
+    if let Some(snapshot) = newer {
+        return (Side::all_of(snapshot), snapshot.disks().iter().map(SnapshotDisk::parent).collect());
     }
+    let live = |disk: &Disk| Side {
+        name: disk.name(),
+        point: Point::from(disk),
+        size_bytes: disk.size_bytes(),
+        snapshot: None,
+    };
+    let disks = server.disks();
+    (disks.iter().map(live).collect(), disks.iter().map(Disk::parent).collect())
 }
 
-fn changes(
-    store: &Store,
-    disk: String,
-    since: Option<&Snapshot>,
-    newer: &Point,
-) -> Result<DiskChanges, Failure> {
-    let held: Option<SnapshotDisk> = since.and_then(|snapshot| snapshot.disk(&disk).ok());
-    let changes = store.changes(held.as_ref().map(Point::from).as_ref(), newer)?;
+/// Each disk as the snapshot holds it that it descends from, by whatever name.
+fn descent(store: &Store, sides: &[Side], parents: &[Option<SnapshotId>]) -> Result<Vec<Side>, Failure> {
+    let mut found = Vec::new();
+    for (side, parent) in sides.iter().zip(parents) {
+        if let Some(parent) = parent {
+            let snapshot = store.snapshot(*parent)?;
+            found.push(Side::held(side.name.clone(), &snapshot.disk_behind(&side.point)?, &snapshot));
+        }
+    }
+    Ok(found)
+}
+
+fn changes(store: &Store, older: Option<&Side>, newer: &Side) -> Result<DiskChanges, Failure> {
+    let changes = store.changes(older.map(|side| &side.point), &newer.point)?;
     let mut found = DiskChanges {
-        disk,
-        since: since.filter(|_| held.is_some()).map(|snapshot| snapshot.id().0),
+        disk: newer.name.clone(),
+        since: older.and_then(|side| side.snapshot),
         older_size_bytes: changes.older_size_bytes(),
         size_bytes: Some(changes.newer_size_bytes()),
         data_bytes: 0,

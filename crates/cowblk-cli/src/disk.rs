@@ -130,6 +130,8 @@ pub(crate) fn table(views: &[DiskView]) -> Table {
         Column::Left("DISK"),
         Column::Right("SIZE"),
         Column::Right("MAPPED"),
+        Column::Right("SHARED"),
+        Column::Right("ALONE"),
         Column::Right("PARENT"),
         Column::Left("CREATED"),
     ]);
@@ -139,6 +141,8 @@ pub(crate) fn table(views: &[DiskView]) -> Table {
             format!("{}/{}", view.server.name, view.name),
             human(view.size_bytes),
             human_or_dash(view.mapped_bytes),
+            human_or_dash(view.shared_bytes),
+            human_or_dash(view.exclusive_bytes),
             view.parent.map_or_else(|| "-".into(), |id| id.to_string()),
             view.created_at.clone(),
         ]);

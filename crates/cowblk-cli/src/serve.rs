@@ -15,6 +15,7 @@ use crate::failure::{Failure, Kind};
 use crate::nbd;
 use crate::serving::ServingArguments;
 use crate::session::Session;
+use crate::times;
 use crate::token::StateArguments;
 
 /// Bytes in the journal of the store of backups.
@@ -43,6 +44,9 @@ pub(crate) struct Arguments {
     state: StateArguments,
     #[command(flatten)]
     serving: ServingArguments,
+    /// How long what a restore replaced can be brought back, if no other restore comes first: 12h, 7d, 4w
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = times::parse_duration)]
+    keep_replaced: u64,
     /// Serve NBD, too, at ADDRESS:PORT or unix:PATH
     #[arg(long, value_name = "ADDRESS")]
     nbd: Vec<Address>,
@@ -94,7 +98,8 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     let path = session.path_for_serving();
     let folder = arguments.state.folder(session)?;
     let mut settings = settings(arguments, folder.clone())?;
-    let store = Store::open_or_create(&path, arguments.serving.options(session, &path))?;
+    let options = arguments.serving.options(session, &path).keep_replaced(Some(arguments.keep_replaced));
+    let store = Store::open_or_create(&path, options)?;
     Session::tell_of_takeover(&store);
     let backups = open_backups(arguments, &folder)?;
     settings.backups = Some(backups.clone());

@@ -82,6 +82,9 @@ pub(crate) fn table(views: &[ServerView]) -> Table {
         Column::Left("NAME"),
         Column::Right("DISKS"),
         Column::Right("SNAPSHOTS"),
+        Column::Right("MAPPED"),
+        Column::Right("SHARED"),
+        Column::Right("ALONE"),
         Column::Left("CREATED"),
     ]);
     for view in views {
@@ -90,6 +93,9 @@ pub(crate) fn table(views: &[ServerView]) -> Table {
             view.name.clone(),
             view.disks.len().to_string(),
             view.snapshots.len().to_string(),
+            human_or_dash(view.mapped_bytes),
+            human_or_dash(view.shared_bytes),
+            human_or_dash(view.exclusive_bytes),
             view.created_at.clone(),
         ]);
     }
@@ -137,12 +143,11 @@ fn delete(session: &Session, name: &str) -> Result<(), Failure> {
 }
 
 pub(crate) fn deleted(view: &ServerView) -> String {
-    let mapped = view.disks.iter().map(|disk| disk.mapped_bytes).sum::<Option<u64>>();
     format!(
         "deleted server {} with {} disks (mapped: {}) and {} snapshots",
         view.name,
         view.disks.len(),
-        human_or_dash(mapped),
+        human_or_dash(view.mapped_bytes),
         view.snapshots.len()
     )
 }

@@ -26,6 +26,12 @@ pub(crate) struct ServerView {
     pub(crate) max_snapshots: Option<u32>,
     pub(crate) max_disk_bytes: Option<u64>,
     pub(crate) labels: Labels,
+    /// The sums over its disks, of what each refers to…
+    pub(crate) mapped_bytes: Option<u64>,
+    /// …together with others…
+    pub(crate) shared_bytes: Option<u64>,
+    /// …and alone.
+    pub(crate) exclusive_bytes: Option<u64>,
     pub(crate) disks: Vec<DiskView>,
     #[serde(default)]
     pub(crate) snapshots: Vec<SnapshotView>,
@@ -41,8 +47,12 @@ pub(crate) struct DiskView {
     pub(crate) server: Owner,
     pub(crate) name: String,
     pub(crate) size_bytes: u64,
-    /// As of the last checkpoint; null before the first one.
+    /// What it refers to, as of the last checkpoint.
     pub(crate) mapped_bytes: Option<u64>,
+    /// Of that, what a snapshot or another disk refers to, too.
+    pub(crate) shared_bytes: Option<u64>,
+    /// Of that, what goes with the disk.
+    pub(crate) exclusive_bytes: Option<u64>,
     pub(crate) created_at: String,
     /// The snapshot that the content descends from.
     pub(crate) parent: Option<u64>,
@@ -88,6 +98,8 @@ impl ServerView {
     pub(crate) fn of(server: &Server) -> ServerView {
         let owner = Owner::of(server);
         let marks = server.marks();
+        let disks = server.disks().iter().map(|disk| DiskView::of(disk, &owner)).collect();
+        let space = server.space(); // its disks were counted just now
         ServerView {
             id: owner.id,
             name: owner.name.clone(),
@@ -96,7 +108,10 @@ impl ServerView {
             max_snapshots: marks.max_snapshots,
             max_disk_bytes: marks.max_disk_bytes,
             labels: marks.labels,
-            disks: server.disks().iter().map(|disk| DiskView::of(disk, &owner)).collect(),
+            mapped_bytes: Some(space.referenced_bytes),
+            shared_bytes: space.shared_bytes(),
+            exclusive_bytes: space.exclusive_bytes,
+            disks,
             snapshots: all_snapshots(server)
                 .iter()
                 .map(|snapshot| SnapshotView::of(snapshot, &owner))
@@ -108,12 +123,16 @@ impl ServerView {
 
 impl DiskView {
     pub(crate) fn of(disk: &Disk, owner: &Owner) -> DiskView {
+        drop(disk.count_space()); // what cannot be counted is not shown
+        let space = disk.space();
         DiskView {
             id: disk.id().0,
             server: owner.clone(),
             name: disk.name(),
             size_bytes: disk.size_bytes(),
-            mapped_bytes: disk.mapped_bytes(),
+            mapped_bytes: space.map(|space| space.referenced_bytes),
+            shared_bytes: space.and_then(|space| space.shared_bytes()),
+            exclusive_bytes: space.and_then(|space| space.exclusive_bytes),
             created_at: times::rfc3339(disk.created_at()),
             parent: disk.parent().map(|id| id.0),
             when_full_wait_seconds: disk.when_full().patience().as_secs(),

@@ -76,6 +76,20 @@ proptest! {
     }
 }
 
+/// Replays fuzz/regressions/stream: what the fuzz target once failed on goes there, beside one input for each way in which a stream is refused.
+#[test]
+fn inputs_of_the_fuzz_target_hold() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/regressions/stream");
+    let mut whole = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        if property::run(&std::fs::read(entry.path()).unwrap()) {
+            whole.push(entry.file_name().into_string().unwrap());
+        }
+    }
+    assert_eq!(whole, ["a-whole-stream"], "the others are refused");
+}
+
 fn small_header() -> Header {
     let entry = |byte, name: &str| SnapshotEntry {
         identity: Identity([byte; 16]),

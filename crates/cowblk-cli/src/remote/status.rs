@@ -16,6 +16,10 @@ struct Space {
     file_bytes: u64,
     used_bytes: u64,
     free_bytes: u64,
+    reclaimable_bytes: u64,
+    metadata_bytes: u64,
+    reserve_bytes: u64,
+    saved_bytes: u64,
     capacity_bytes: Option<u64>,
     servers: u64,
     disks: u64,
@@ -54,6 +58,11 @@ fn table(space: &Space) -> Table {
     line("used", human(space.used_bytes));
     line("free", human(space.free_bytes));
     line("capacity", space.capacity_bytes.map_or_else(|| "no limit known".into(), human));
+    line("fixed metadata", human(space.metadata_bytes));
+    line("reserve", human(space.reserve_bytes));
+    if space.saved_bytes > 0 {
+        line("saved by dedup", human(space.saved_bytes));
+    }
     let Waiting { waiting_versions, waiting_bytes } = space.waiting;
     line(
         "still to collect",

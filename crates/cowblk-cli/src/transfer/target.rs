@@ -112,9 +112,11 @@ fn open_medium(path: &Path, is_new: bool, len_bytes: u64) -> io::Result<Medium> 
         return Ok(Medium::Stream(Box::new(file)));
     }
     // Empty first, then long: the whole file is one hole.
-    file.set_len(0)?;
-    file.set_len(len_bytes)?;
-    Ok(Medium::File(file))
+    let sized = file.set_len(0).and_then(|()| file.set_len(len_bytes));
+    if sized.is_err() && is_new {
+        drop(std::fs::remove_file(path)); // that it cannot be so long says more
+    }
+    sized.map(|()| Medium::File(file))
 }
 
 /// What is there already: read back later where that is possible (a pipe cannot be opened for reading).

@@ -77,3 +77,53 @@ fn what_is_not_there_is_not_found() {
         assert_eq!(bench.run(arguments).code, 2, "{arguments:?}");
     }
 }
+
+/// "None" is a point, too: all that a snapshot or a disk holds.
+#[test]
+fn a_comparison_may_begin_with_nothing() {
+    let bench = history();
+    let diff = bench.json(["diff", "web/vda", "@two", "--whole"]);
+    let vda = &diff["results"][0];
+    assert_eq!(vda["changes"], json!([{"offset": 4096, "length": 4096, "kind": "data"}]));
+    assert_eq!((&vda["since"], &vda["older_size_bytes"]), (&json!(null), &json!(null)));
+    let diff = bench.json(["diff", "web", "--whole"]);
+    assert_eq!(diff["results"][0]["changes"], json!([{"offset": 2 << 20, "length": 4096, "kind": "data"}]));
+    assert_eq!(diff["results"][1]["data_bytes"], 0, "an empty disk");
+    assert_eq!(bench.run(["diff", "web@one", "--whole"]).code, 2);
+}
+
+/// Live disks may be where a comparison begins: what a restore would change.
+#[test]
+fn the_way_back_is_shown() {
+    let bench = history();
+    let diff = bench.json(["diff", "web@one", "--reverse"]);
+    let vda = &diff["results"][0];
+    let expected = json!([
+        {"offset": 0, "length": 8192, "kind": "data"},
+        {"offset": 2 << 20, "length": 4096, "kind": "hole"},
+    ]);
+    assert_eq!(vda["changes"], expected);
+    assert_eq!((&vda["older_size_bytes"], &vda["size_bytes"]), (&json!(16 << 20), &json!(8 << 20)));
+    let vdb = &diff["results"][1];
+    assert_eq!(
+        (&vdb["disk"], &vdb["size_bytes"]),
+        (&json!("vdb"), &json!(null)),
+        "the first one does not hold it"
+    );
+    let (there, back) = (["diff", "web@one", "@two", "--reverse"], ["diff", "web@two", "@one"]);
+    assert_eq!(bench.json(there)["results"][0]["changes"], bench.json(back)["results"][0]["changes"]);
+    assert_eq!(bench.run(["diff", "web", "--reverse", "--whole"]).code, 2);
+}
+
+/// A clone is compared with what it was cloned from, though that has another name, on another server.
+#[test]
+fn a_clone_is_compared_with_its_origin() {
+    let bench = history();
+    bench.ok(["server", "create", "lab"]);
+    bench.ok(["disk", "clone", "web/vda@two", "lab/copy"]);
+    bench.ok(["disk", "discard", "lab/copy", "--offset", "4K", "--length", "4K"]);
+    let diff = bench.json(["diff", "lab"]);
+    let copy = &diff["results"][0];
+    assert_eq!(copy["changes"], json!([{"offset": 4096, "length": 4096, "kind": "hole"}]));
+    assert_eq!(copy["older_size_bytes"], 8 << 20);
+}

@@ -38,12 +38,15 @@ fn a_server_holds_its_disks_and_snapshots() {
     let expected = [
         "created_at",
         "disks",
+        "exclusive_bytes",
         "id",
         "labels",
+        "mapped_bytes",
         "max_disk_bytes",
         "max_snapshots",
         "name",
         "origin",
+        "shared_bytes",
         "snapshots",
     ];
     assert_eq!(keys(&server), expected);
@@ -59,11 +62,13 @@ fn a_disk_names_its_server_its_size_and_its_parent() {
     let disk = &bench.json(["disk", "list"])["results"][0];
     let expected = [
         "created_at",
+        "exclusive_bytes",
         "id",
         "mapped_bytes",
         "name",
         "parent",
         "server",
+        "shared_bytes",
         "size_bytes",
         "when_full_wait_seconds",
     ];
@@ -127,6 +132,12 @@ fn status_and_check_are_objects() {
     ] {
         assert!(!status[key].is_null(), "{key} in {status}");
     }
+    assert!(
+        status["capacity_blocks"].is_null(),
+        "the file may grow, though not by who looks at it: {status}"
+    );
+    let limited = bench.json(["status", "--size-limit", "256M"]);
+    assert_eq!(limited["capacity_blocks"], 2 * 16_384, "two zones: {limited}");
     let check = bench.json(["check"]);
     assert_eq!(
         keys(&check),

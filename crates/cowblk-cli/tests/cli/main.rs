@@ -9,5 +9,6 @@ mod history;
 mod json;
 mod killed;
 mod nouns;
+mod sizes;
 mod streams;
 mod transfers;

@@ -105,6 +105,26 @@ fn an_export_replaces_a_file_only_when_told_to() {
     assert!(std::fs::read(bench.path("target")).unwrap() == content);
 }
 
+/// A file system that cannot hold a file as long as the disk: nothing is left of it.
+#[test]
+fn an_export_that_does_not_fit_leaves_no_file() {
+    let bench = Bench::with_disk();
+    let mut command = std::process::Command::new("sh");
+    command.args([
+        "-c",
+        "ulimit -f 64; trap '' XFSZ; exec \"$@\"",
+        "sh",
+        env!("CARGO_BIN_EXE_cowblk"),
+        "--store",
+    ]);
+    let output =
+        command.arg(bench.store()).args(["disk", "export", "web/vda", &bench.argument("out")]).output();
+    let output = output.expect("run cowblk");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("too large"), "{output:?}");
+    assert!(!bench.path("out").exists());
+}
+
 #[test]
 fn without_verification_there_is_no_hash() {
     let bench = Bench::with_disk();

@@ -337,6 +337,15 @@ fn clones_are_reset_and_changes_told() {
     let one = &changes["results"][0];
     assert_eq!((&one["since"], &one["older_size_bytes"]), (&json!(snapshot), &json!(8 << 20)));
     assert_eq!((&one["size_bytes"], &one["data_bytes"]), (&json!(1 << 30), &json!(0)));
+    let back = daemon.get(&format!("/api/v1/servers/{id}/changes/?reverse=true")).expect(200);
+    assert_eq!(back["results"][0]["size_bytes"], json!(8 << 20), "back to the snapshot");
+    let whole = daemon.get(&format!("/api/v1/servers/{id}/changes/?whole=true")).expect(200);
+    assert_eq!(
+        (&whole["results"][0]["since"], &whole["results"][0]["older_size_bytes"]),
+        (&Value::Null, &Value::Null)
+    );
+    let both = daemon.get(&format!("/api/v1/servers/{id}/changes/?whole=true&since={snapshot}"));
+    assert_eq!(both.refusal(400), "invalid");
     let wrong = daemon.get(&format!("/api/v1/servers/{clone}/changes/?since={snapshot}"));
     assert_eq!(wrong.refusal(400), "invalid", "a snapshot of another server");
     let server = format!("/api/v1/servers/{id}/");

@@ -22,4 +22,5 @@ mod operations;
 mod page;
 mod remote;
 mod security;
+mod space;
 mod verbs;

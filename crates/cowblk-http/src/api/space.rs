@@ -13,9 +13,18 @@ use utoipa::ToSchema;
 pub(crate) struct SpaceView {
     /// The length of the store's file or device.
     file_bytes: u64,
+    /// Data, maps and the catalog, of what was deleted and not collected, too.
     used_bytes: u64,
     /// What can be written without growing.
     free_bytes: u64,
+    /// Of the used bytes, about what the collector will free.
+    reclaimable_bytes: u64,
+    /// Superblocks, journal and refcount tables; neither used nor free.
+    metadata_bytes: u64,
+    /// Of the free bytes, what data never takes: deleting, discarding and closing live on them.
+    reserve_bytes: u64,
+    /// What deduplication saves.
+    saved_bytes: u64,
     /// What data can come to take; null where nobody knows, since the file may grow without a limit.
     capacity_bytes: Option<u64>,
     servers: u64,
@@ -60,6 +69,10 @@ pub(super) async fn space(State(app): State<Shared>) -> Result<Json<SpaceView>, 
         file_bytes: status.file_bytes,
         used_bytes: status.used_blocks * block,
         free_bytes: status.free_blocks * block,
+        reclaimable_bytes: status.reclaimable_blocks * block,
+        metadata_bytes: status.metadata_blocks * block,
+        reserve_bytes: status.reserve_blocks * block,
+        saved_bytes: status.saved_blocks * block,
         capacity_bytes: status.capacity_blocks.map(|blocks| blocks * block),
         servers: status.servers,
         disks: status.disks,

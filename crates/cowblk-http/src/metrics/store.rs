@@ -19,10 +19,25 @@ pub(super) fn render(out: &mut String, store: &Store) {
 
 fn render_status(out: &mut String, status: &Status) {
     let block = u64::from(status.block_size);
-    let gauges: [(&str, &str, u64); 12] = [
+    let gauges: [(&str, &str, u64); 15] = [
         ("cowblk_store_file_bytes", "Length of the store's file or device.", status.file_bytes),
         ("cowblk_store_used_bytes", "Data, extent nodes and catalog.", status.used_blocks * block),
         ("cowblk_store_free_bytes", "What can be written without growing.", status.free_blocks * block),
+        (
+            "cowblk_store_reclaimable_bytes",
+            "Of the used bytes, about what the collector will free.",
+            status.reclaimable_blocks * block,
+        ),
+        (
+            "cowblk_store_metadata_bytes",
+            "Superblocks, journal and refcount tables.",
+            status.metadata_blocks * block,
+        ),
+        (
+            "cowblk_store_reserve_bytes",
+            "Of the free bytes, what data never takes.",
+            status.reserve_blocks * block,
+        ),
         ("cowblk_store_journal_bytes", "Size of the store's journal.", status.journal_bytes),
         ("cowblk_store_journal_used_bytes", "What a recovery would have to read.", status.journal_used_bytes),
         ("cowblk_store_dirty_bytes", "Memory that changed extent maps take.", status.dirty_bytes),
@@ -176,6 +191,16 @@ mod tests {
         let (samples, stats) = (samples(&text), store.stats());
         let value = |name: &str| samples.get(name).copied().unwrap_or_else(|| panic!("{name} in {text}"));
         let is = |name: &str, count: u64| assert_eq!(value(name).to_string(), count.to_string(), "{name}");
+        let made_of = store.status();
+        for (name, blocks) in [
+            ("used", made_of.used_blocks),
+            ("free", made_of.free_blocks),
+            ("reclaimable", made_of.reclaimable_blocks),
+            ("metadata", made_of.metadata_blocks),
+            ("reserve", made_of.reserve_blocks),
+        ] {
+            is(&format!("cowblk_store_{name}_bytes"), blocks << 12);
+        }
         is("cowblk_flush_seconds_count", stats.flushes);
         is("cowblk_checkpoint_seconds_count", stats.checkpoints);
         is("cowblk_device_sync_seconds_count", stats.device_syncs);

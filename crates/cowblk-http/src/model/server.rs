@@ -34,6 +34,12 @@ pub(crate) struct ServerView {
     pub(crate) ip_address: Option<String>,
     pub(crate) location: Option<String>,
     pub(crate) os: Option<String>,
+    /// What its disks refer to, as of the last checkpoint: the sum over them, as are the next two.
+    pub(crate) mapped_bytes: u64,
+    /// Of that, what snapshots or several disks refer to; null while that is being counted.
+    pub(crate) shared_bytes: Option<u64>,
+    /// Of that, what nothing else refers to.
+    pub(crate) exclusive_bytes: Option<u64>,
     pub(crate) disks: Vec<DiskView>,
     /// How many snapshots it may have.
     pub(crate) snapshot_limit: u32,
@@ -58,7 +64,9 @@ pub(crate) struct DiskView {
     pub(crate) size_mb: u64,
     /// What it refers to, as of the last checkpoint.
     pub(crate) mapped_bytes: Option<u64>,
-    /// Of that, what nothing else refers to; null while that is being counted.
+    /// Of that, what a snapshot or another disk refers to, too; null while that is being counted.
+    pub(crate) shared_bytes: Option<u64>,
+    /// Of that, what nothing else refers to: what deleting the disk would free.
     pub(crate) exclusive_bytes: Option<u64>,
     /// The snapshot that its content descends from.
     pub(crate) parent: Option<u64>,
@@ -251,14 +259,15 @@ impl NewDiskView {
 
 impl DiskView {
     pub(crate) fn of(disk: &Disk) -> Self {
-        let size_bytes = disk.size_bytes();
+        let (size_bytes, space) = (disk.size_bytes(), disk.space());
         Self {
             id: disk.id().0,
             name: disk.name(),
             size_bytes,
             size_mb: mebibytes(size_bytes),
-            mapped_bytes: disk.mapped_bytes(),
-            exclusive_bytes: disk.space().and_then(|space| space.exclusive_bytes),
+            mapped_bytes: space.map(|space| space.referenced_bytes),
+            shared_bytes: space.and_then(|space| space.shared_bytes()),
+            exclusive_bytes: space.and_then(|space| space.exclusive_bytes),
             parent: disk.parent().map(|id| id.0),
             created_at: rfc3339(disk.created_at()),
             when_full_wait_seconds: disk.when_full().patience().as_secs(),
@@ -273,7 +282,7 @@ impl ServerView {
         let updated_at =
             marks.labels.get(UPDATED_AT).and_then(|text| text.parse().ok()).unwrap_or(created_at);
         let disks: Vec<DiskView> = server.disks().iter().map(DiskView::of).collect();
-        let name = server.name();
+        let (name, space) = (server.name(), server.space());
         Self {
             id: server.id().0,
             hostname: details.hostname.clone().unwrap_or_else(|| name.clone()),
@@ -285,6 +294,9 @@ impl ServerView {
             ip_address: details.ip_address.clone(),
             location: details.location.clone(),
             os: details.os.clone(),
+            mapped_bytes: space.referenced_bytes,
+            shared_bytes: space.shared_bytes(),
+            exclusive_bytes: space.exclusive_bytes,
             disks,
             snapshot_limit: details.snapshot_limit.or(marks.max_snapshots).unwrap_or(snapshot_limit),
             max_disk_bytes: marks.max_disk_bytes,
