@@ -5,7 +5,7 @@
 use super::blocks::Purpose;
 use super::disk::Disk;
 use super::open::{Shared, Store};
-use super::sizes::Space;
+use super::sizes::{Freed, Space};
 use super::state::State;
 use crate::catalog::{check_labels, check_name};
 use crate::error::{Error, ErrorKind, Result};
@@ -361,6 +361,15 @@ impl Server {
             Ok(Event::MarkServer { id: self.id, marks })
         })?;
         Ok(())
+    }
+
+    /// What deleting the server would free, with its disks and snapshots: exactly for data, at most for the nodes of maps. Everything
+    /// before this call is taken into account; no data is read, only what differs between them and their neighbours is.
+    ///
+    /// # Errors
+    /// `NotFound` if the server was deleted, and those of [`Store::would_free`] but for `Protected`.
+    pub fn would_free(&self) -> Result<Freed> {
+        self.shared.engine.server_would_free(self.id)
     }
 
     /// What its disks refer to, and what they alone do, as of the last checkpoint: the sums over its disks. So what two of its

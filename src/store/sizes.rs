@@ -13,7 +13,7 @@ use crate::extent::Census;
 use crate::format::Root;
 use crate::limits::{COLLECT_STEP_BLOCKS, COUNTED_UNASKED_MAX};
 use crate::space::GateGuard;
-use crate::units::{DiskId, SnapshotId, VersionId};
+use crate::units::{DiskId, ServerId, SnapshotId, VersionId};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -178,11 +178,25 @@ impl Engine {
     /// What deleting these snapshots would free, all together. Everything before this call is taken into account. `Busy` where
     /// writers need the space that this holds back meanwhile.
     pub(crate) fn would_free(&self, ids: &[SnapshotId]) -> Result<Freed> {
+        self.freed_by(|state| plan_deletion(state, ids))
+    }
+
+    /// What deleting a server would free, with all that it has.
+    pub(super) fn server_would_free(&self, id: ServerId) -> Result<Freed> {
+        self.freed_by(|state| {
+            state.server(id)?;
+            let mut victims = versions_of(state, &state.catalog.snapshots_of(id))?;
+            victims.extend(state.catalog.disks_of(id).into_iter().map(Child::Head));
+            censuses_of(state, &victims)
+        })
+    }
+
+    fn freed_by(&self, plan: impl FnOnce(&State) -> Result<Vec<Census>>) -> Result<Freed> {
         let (censuses, shared, gate) = {
             let mut checkpointer = self.maintenance.lock();
             self.settle_for_sizes(&mut checkpointer)?;
             let shared = checkpointer.tables.shared_blocks()?;
-            (plan_deletion(&self.state.read(), ids)?, shared, self.gate.enter())
+            (plan(&self.state.read())?, shared, self.gate.enter())
         };
         let mut total = Total::default();
         for mut census in censuses {
@@ -226,17 +240,27 @@ fn plan_deletion(state: &State, ids: &[SnapshotId]) -> Result<Vec<Census>> {
 
 /// The censuses of what these snapshots alone hold.
 pub(super) fn censuses(state: &State, ids: &[SnapshotId]) -> Result<Vec<Census>> {
-    let mut victims = BTreeSet::new();
+    censuses_of(state, &versions_of(state, ids)?)
+}
+
+fn versions_of(state: &State, ids: &[SnapshotId]) -> Result<BTreeSet<Child>> {
+    let mut versions = BTreeSet::new();
     for id in ids {
-        victims.extend(state.snapshot(*id)?.versions.iter().copied());
+        versions.extend(state.snapshot(*id)?.versions.iter().copied().map(Child::Version));
     }
+    Ok(versions)
+}
+
+/// The censuses of what these versions and heads alone hold, all together.
+fn censuses_of(state: &State, victims: &BTreeSet<Child>) -> Result<Vec<Census>> {
     let unsettled = || Error::new(ErrorKind::Busy, "a snapshot is being settled; try again");
-    let census = |id: &VersionId| {
-        let own = settled_root(state, Child::Version(*id)).ok_or_else(unsettled)?;
-        let around = state.catalog.around(&[Child::Version(*id)], |other| victims.contains(&other));
-        let counted = around.passed.into_iter().filter(|other| other < id).map(Child::Version);
-        let beside = around.found.into_iter().chain(counted).filter_map(|point| settled_root(state, point));
-        Ok(Census::new(own, beside.collect()))
+    let census = |victim: &Child| {
+        let own = settled_root(state, *victim).ok_or_else(unsettled)?;
+        let around = state.catalog.around(&[*victim], |other| victims.contains(&Child::Version(other)));
+        let others = around.found.into_iter().chain(around.passed.into_iter().map(Child::Version));
+        // What two of them hold counts for the first.
+        let counted = others.filter(|other| !victims.contains(other) || other < victim);
+        Ok(Census::new(own, counted.filter_map(|point| settled_root(state, point)).collect()))
     };
     victims.iter().map(census).collect()
 }

@@ -198,6 +198,14 @@ fn compare_sizes(store: &Store, device: &SimDevice, dice: &mut Dice) {
     }
     store.collect().expect("what was deleted can be collected");
     assert_eq!(before - blocks("after deleting a set"), said, "data blocks that deleting a set freed");
+
+    let servers = store.servers();
+    let Some(server) = servers.iter().find(|_| dice.one_in(2)) else { return };
+    let said = server.would_free().expect("a server can be looked at").data_bytes / block_size;
+    let before = blocks("before deleting a server");
+    store.delete_server(server.id()).expect("a server can be deleted");
+    store.collect().expect("what was deleted can be collected");
+    assert_eq!(before - blocks("after deleting a server"), said, "data blocks that deleting a server freed");
 }
 
 /// What the disks of a server hold, added up.

@@ -1,7 +1,8 @@
 //! `cowblk server`: create, list, show, delete.
 
 use clap::Subcommand;
-use cowblk::Store;
+use cowblk::{Freed, Store};
+use serde::Serialize;
 
 use crate::clones::{self, ServerCloneArguments};
 use crate::edit::{self, ServerEditArguments};
@@ -42,10 +43,15 @@ pub(crate) enum Command {
         name: String,
     },
     /// Delete a server with all its disks and snapshots
-    #[command(after_help = "Examples:\n  cowblk --store pool.cow server delete web-1")]
+    #[command(
+        after_help = "Examples:\n  cowblk --store pool.cow server delete web-1\n  cowblk --store pool.cow server delete --dry-run web-1"
+    )]
     Delete {
         /// The server's name
         name: String,
+        /// Say what that would free, and delete nothing
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -57,7 +63,8 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<(), Failure> {
         Command::Edit(arguments) => edit::server(session, &arguments),
         Command::List => list(session),
         Command::Show { name } => show(session, &name),
-        Command::Delete { name } => delete(session, &name),
+        Command::Delete { name, dry_run: true } => would_free(session, &name),
+        Command::Delete { name, dry_run: false } => delete(session, &name),
     }
 }
 
@@ -130,6 +137,38 @@ fn marks_of(view: &ServerView) -> String {
     let labels = view.labels.iter().map(|(key, value)| format!("label {key}={value}"));
     let lines = origin.into_iter().chain(count).chain(bytes).chain(labels);
     lines.map(|line| printable(&line) + "\n").collect()
+}
+
+/// What deleting a server would free.
+#[derive(Debug, Serialize)]
+pub(crate) struct ServerWouldFree {
+    pub(crate) server: ServerView,
+    #[serde(flatten)]
+    pub(crate) freed: Freed,
+}
+
+impl ServerWouldFree {
+    pub(crate) fn text(&self) -> String {
+        let (data, maps) = (human(self.freed.data_bytes), human(self.freed.metadata_bytes));
+        let ServerView { name, disks, snapshots, .. } = &self.server;
+        let (disks, snapshots) = (counted(disks.len(), "disk"), counted(snapshots.len(), "snapshot"));
+        format!(
+            "deleting server {} with {disks} and {snapshots} would free {data} of data, and {maps} of maps at most",
+            printable(name)
+        )
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn would_free(session: &Session, name: &str) -> Result<(), Failure> {
+    let would_free = session.count(|store| {
+        let freed = session::server(store, name)?.would_free()?;
+        Ok(ServerWouldFree { server: one(store, name)?, freed })
+    })?;
+    session.output.item(&would_free, &would_free.text())
 }
 
 fn delete(session: &Session, name: &str) -> Result<(), Failure> {

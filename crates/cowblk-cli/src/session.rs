@@ -102,6 +102,15 @@ impl Session {
         run(opened.map_err(|error| self.explain(error))?, act)
     }
 
+    /// As [`read`](Self::read), for what needs everything in the maps: a process that was killed left something in the journal, for which the
+    /// store is opened to change it.
+    pub(crate) fn count<T>(&self, act: impl Fn(&Store) -> Result<T, Failure>) -> Result<T, Failure> {
+        match self.read(&act) {
+            Err(failure) if failure.kind() == Kind::ReadOnly => self.write(act),
+            counted => counted,
+        }
+    }
+
     /// Opens the store to change it, and closes it after `act`: what `act` did is durable on return.
     pub(crate) fn write<T>(&self, act: impl FnOnce(&Store) -> Result<T, Failure>) -> Result<T, Failure> {
         self.write_with(|options| options, act)

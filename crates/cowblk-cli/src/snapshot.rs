@@ -1,7 +1,7 @@
 //! `cowblk snapshot`: create, list, show, restore, delete; exports live in `transfer`, the tree in `tree`.
 
 use clap::Subcommand;
-use cowblk::{Freed, Server, Snapshot, SnapshotId, Store};
+use cowblk::{Freed, Server, Snapshot, SnapshotId};
 use serde::Serialize;
 
 use crate::args::SnapshotPath;
@@ -290,19 +290,14 @@ fn titles(views: &[SnapshotView]) -> String {
 }
 
 fn would_free(session: &Session, server: &str, names: &[String]) -> Result<(), Failure> {
-    let count = |store: &Store| {
+    let would_free = session.count(|store| {
         let server = session::server(store, server)?;
         let snapshots = named(&server, names)?;
         let ids: Vec<SnapshotId> = snapshots.iter().map(Snapshot::id).collect();
         let owner = Owner::of(&server);
         let views = snapshots.iter().map(|snapshot| SnapshotView::of(snapshot, &owner)).collect();
         Ok(WouldFree { snapshots: views, freed: store.would_free(&ids)? })
-    };
-    // A process that was killed left something in the journal that has to be in the maps first.
-    let would_free = match session.read(count) {
-        Err(failure) if failure.kind() == Kind::ReadOnly => session.write(count)?,
-        counted => counted?,
-    };
+    })?;
     session.output.item(&would_free, &would_free.text(server))
 }
 

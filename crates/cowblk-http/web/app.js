@@ -224,10 +224,9 @@ function backupsOf(server) {
     list.replaceChildren(...found.map((one) => backup(server, one)));
     if (!found.length) list.append(make("li", { className: "quiet", textContent: "There is none." }));
   };
-  box.addEventListener("toggle", () => {
-    if (box.open) fill().catch((problem) => say(problem.message, true));
-    if (box.open) unfolded.add(server.id); else unfolded.delete(server.id);
-  });
+  // Noted before it unfolds: the list may be drawn anew in between.
+  box.querySelector("summary").addEventListener("click", () => box.open ? unfolded.delete(server.id) : unfolded.add(server.id));
+  box.addEventListener("toggle", () => { if (box.open) fill().catch((problem) => say(problem.message, true)); });
   box.append(make("div", { className: "row" }, list, button("New backup", `of ${server.name}`, () => createBackup(server))));
   return box;
 }

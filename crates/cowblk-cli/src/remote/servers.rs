@@ -3,11 +3,12 @@
 use serde_json::json;
 
 use super::Remote;
+use super::snapshots::freed_in;
 use crate::clones::{self, ServerCloneArguments};
 use crate::edit::ServerEditArguments;
 use crate::failure::Failure;
 use crate::marks::{Limit, change_labels};
-use crate::server::{self, Command};
+use crate::server::{self, Command, ServerWouldFree};
 use crate::view::ServerView;
 
 pub(super) fn run(remote: &Remote, command: Command) -> Result<(), Failure> {
@@ -34,7 +35,8 @@ pub(super) fn run(remote: &Remote, command: Command) -> Result<(), Failure> {
             let views = remote.servers(Some(&name))?;
             views.iter().try_for_each(|view| remote.output.item(view, &server::details(view)))
         }
-        Command::Delete { name } => {
+        Command::Delete { name, dry_run: true } => would_free(remote, &name),
+        Command::Delete { name, dry_run: false } => {
             let views = remote.servers(Some(&name))?;
             views.iter().try_for_each(|view| {
                 remote.delete(&format!("servers/{}/", view.id))?;
@@ -42,6 +44,13 @@ pub(super) fn run(remote: &Remote, command: Command) -> Result<(), Failure> {
             })
         }
     }
+}
+
+fn would_free(remote: &Remote, name: &str) -> Result<(), Failure> {
+    let server = remote.server(name)?;
+    let answer = remote.get(&format!("would-free/?server_id={}", server.id))?;
+    let would_free = ServerWouldFree { server, freed: freed_in(&answer) };
+    remote.output.item(&would_free, &would_free.text())
 }
 
 fn clone(remote: &Remote, arguments: &ServerCloneArguments) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 //! `cowblk --url ... snapshot`.
 
 use cowblk::{Freed, SnapshotMarks};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Remote, not_over_http, parsed, results};
 use crate::edit::SnapshotEditArguments;
@@ -89,6 +89,12 @@ fn replaced(remote: &Remote, server: &ServerView) -> Result<Option<SnapshotView>
     Ok(remote.snapshots(server)?.into_iter().find(|one| one.kind == "before_restore"))
 }
 
+/// What a daemon says that deleting would free.
+pub(super) fn freed_in(answer: &Value) -> Freed {
+    let bytes = |key: &str| answer[key].as_u64().unwrap_or(0);
+    Freed { data_bytes: bytes("data_bytes"), metadata_bytes: bytes("metadata_bytes") }
+}
+
 fn delete(remote: &Remote, server: &str, names: &[String], is_dry_run: bool) -> Result<(), Failure> {
     let of = remote.server(server)?;
     // All are looked up first: if one does not exist, none is deleted.
@@ -99,9 +105,7 @@ fn delete(remote: &Remote, server: &str, names: &[String], is_dry_run: bool) -> 
     if is_dry_run {
         let ids: Vec<String> = snapshots.iter().map(|view| view.id.to_string()).collect();
         let answer = remote.get(&format!("would-free/?ids={}", ids.join(",")))?;
-        let bytes = |key: &str| answer[key].as_u64().unwrap_or(0);
-        let freed = Freed { data_bytes: bytes("data_bytes"), metadata_bytes: bytes("metadata_bytes") };
-        let would_free = WouldFree { snapshots, freed };
+        let would_free = WouldFree { snapshots, freed: freed_in(&answer) };
         return remote.output.item(&would_free, &would_free.text(server));
     }
     for view in &snapshots {

@@ -49,7 +49,10 @@ fn listings_know_every_size_whatever_came_before() {
     let text = bench.ok(["disk", "list", "web"]);
     assert!(text.contains("3 MiB   3 MiB    0 B"), "{text}");
     assert_eq!(alone(&bench, "first"), json!(MIB), "what the clone let go of");
+    let said = |server: &str| bench.json(["server", "delete", "--dry-run", server])["data_bytes"].clone();
+    assert_eq!((said("copy"), said("web")), (json!(2 * MIB), json!(4 * MIB)), "not what both have");
     bench.ok(["server", "delete", "copy"]);
+    assert_eq!(said("web"), json!(7 * MIB), "each block once");
     assert_eq!(alone(&bench, "first"), json!(4 * MIB));
 }
 

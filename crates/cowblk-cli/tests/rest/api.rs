@@ -258,6 +258,10 @@ fn what_lies_beyond_the_given_api_works() {
     let freed = daemon.get(&format!("/api/v1/would-free/?ids={first},{second}")).expect(200);
     assert_eq!(freed["data_bytes"], json!(0));
     assert_eq!(daemon.get("/api/v1/would-free/?ids=1,x").refusal(400), "invalid");
+    let freed = daemon.get(&format!("/api/v1/would-free/?server_id={id}")).expect(200);
+    assert_eq!((&freed["ids"], &freed["data_bytes"]), (&json!([first, second]), &json!(0)));
+    assert_eq!(daemon.get("/api/v1/would-free/").refusal(400), "invalid");
+    assert_eq!(daemon.get("/api/v1/would-free/?server_id=999999").refusal(404), "not_found");
     let changes = daemon.get(&format!("/api/v1/snapshots/{second}/changes/?since={first}")).expect(200);
     assert_eq!((changes["count"].as_u64(), &changes["results"][0]["changes"]), (Some(1), &json!([])));
     let path = format!("/api/v1/snapshots/{first}/");

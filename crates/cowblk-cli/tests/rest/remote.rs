@@ -102,6 +102,7 @@ fn every_command_says_the_same_with_a_daemon_and_without() {
         &["server", "reset", "web-2"],
         &["snapshot", "delete", "--dry-run", "web", "third", "second"],
         &["snapshot", "delete", "web", "third", "second"],
+        &["server", "delete", "--dry-run", "web"],
         &["server", "delete", "web-2"],
         &["collect"],
         &["trim"],

@@ -15,7 +15,7 @@ use crate::times::{mebibytes, rfc3339};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use cowblk::{SnapshotId, Store};
+use cowblk::{Freed, SnapshotId, Store};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
@@ -206,13 +206,14 @@ pub(super) async fn clone_server(
     Ok((StatusCode::CREATED, Json(made)))
 }
 
-/// A set of snapshots.
+/// A set of snapshots, or a server with all that it has.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Set {
     /// Ids with commas between them.
     #[param(example = "801,802")]
-    ids: String,
+    ids: Option<String>,
+    server_id: Option<u64>,
 }
 
 /// What deleting would free.
@@ -226,29 +227,46 @@ pub(crate) struct FreedView {
     counted_at: String,
 }
 
-/// What deleting these snapshots, all together, would free
+impl FreedView {
+    fn of(ids: Vec<u64>, Freed { data_bytes, metadata_bytes }: Freed, counted_at: String) -> Self {
+        Self { ids, data_bytes, data_mb: mebibytes(data_bytes), metadata_bytes, counted_at }
+    }
+}
+
+/// What deleting these snapshots, all together, or a server with its disks and snapshots, would free
 #[utoipa::path(get, path = "/api/v1/would-free/", tag = "snapshots", params(Set),
     responses((status = 200, body = FreedView)))]
 pub(super) async fn would_free(
     State(app): State<Shared>,
     Query(set): Query<Set>,
 ) -> Result<Json<FreedView>, Refusal> {
-    let parsed: Result<Vec<u64>, _> = set.ids.split(',').map(|text| text.trim().parse()).collect();
+    let counted_at = rfc3339(app.now());
+    let ids = match (set.ids, set.server_id) {
+        (Some(ids), None) => ids,
+        (None, Some(id)) => {
+            let act = move |store: &Store| {
+                let server = server_of(store, id)?;
+                let ids =
+                    server.snapshots().iter().filter(|one| is_shown(one)).map(|one| one.id().0).collect();
+                Ok(FreedView::of(ids, server.would_free()?, counted_at))
+            };
+            return app.engine.run(act).await.map(Json);
+        }
+        _ => return Err(Refusal::invalid("give either `ids` or `server_id`")),
+    };
+    let parsed: Result<Vec<u64>, _> = ids.split(',').map(|text| text.trim().parse()).collect();
     let mut ids = parsed.map_err(|_| Refusal::invalid("`ids` are whole numbers with commas between them"))?;
     ids.sort_unstable();
     ids.dedup();
     if ids.len() > SET_MAX {
         return Err(Refusal::invalid(format!("at most {SET_MAX} snapshots at once")));
     }
-    let counted_at = rfc3339(app.now());
     let act = move |store: &Store| {
         for id in &ids {
             snapshot_of(store, *id)?;
         }
         let set: Vec<SnapshotId> = ids.iter().copied().map(SnapshotId).collect();
-        let freed = store.would_free(&set)?;
-        let (data_bytes, metadata_bytes) = (freed.data_bytes, freed.metadata_bytes);
-        Ok(FreedView { ids, data_bytes, data_mb: mebibytes(data_bytes), metadata_bytes, counted_at })
+        Ok(FreedView::of(ids, store.would_free(&set)?, counted_at))
     };
     app.engine.run(act).await.map(Json)
 }
