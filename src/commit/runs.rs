@@ -156,8 +156,9 @@ impl Run {
 #[derive(Default)]
 pub(crate) struct RunTable {
     runs: RwLock<BTreeMap<u64, Arc<Run>>>,
-    /// Those that records name blocks of, and that no batch has looked at since: a flush need not look at all disks that ever wrote.
-    fresh: Mutex<Vec<Arc<Run>>>,
+    /// Those that records name blocks of, that no batch has looked at since, and that are not let go of, by their first block: a flush need
+    /// not look at all disks that ever wrote.
+    fresh: Mutex<BTreeMap<u64, Arc<Run>>>,
     buffers: Arc<Buffers>,
 }
 
@@ -197,11 +198,11 @@ impl RunTable {
         Ok(())
     }
 
-    /// Takes a run out. Another one that has its place by now stays.
+    /// Takes out a run that is done: nobody records anything of it any more. Another one that has its place by now stays.
     fn take_out(&self, run: &Arc<Run>) {
-        let mut runs = self.runs.write();
-        if runs.get(&run.first.0).is_some_and(|found| Arc::ptr_eq(found, run)) {
-            runs.remove(&run.first.0);
+        remove(&mut self.runs.write(), run);
+        if run.fresh.load(Ordering::Acquire) {
+            remove(&mut self.fresh.lock(), run);
         }
     }
 
@@ -214,7 +215,7 @@ impl RunTable {
     pub(crate) fn recorded(&self, run: &Arc<Run>, count: u64) {
         run.recorded.fetch_max(count, Ordering::AcqRel);
         if !run.fresh.load(Ordering::Relaxed) && !run.fresh.swap(true, Ordering::AcqRel) {
-            self.fresh.lock().push(run.clone());
+            self.fresh.lock().insert(run.first.0, run.clone());
         }
     }
 
@@ -222,7 +223,7 @@ impl RunTable {
     /// taking the records.
     pub(crate) fn exposed(&self) -> Vec<(Arc<Run>, BlockRun)> {
         let mut exposed = Vec::new();
-        self.fresh.lock().retain(|run| {
+        self.fresh.lock().retain(|_, run| {
             let blocks = run.exposed();
             run.fresh.store(blocks.count > 0, Ordering::Release);
             if blocks.count > 0 {
@@ -230,8 +231,13 @@ impl RunTable {
             }
             blocks.count > 0
         });
-        exposed.sort_unstable_by_key(|(run, _)| run.first);
         exposed
+    }
+}
+
+fn remove(runs: &mut BTreeMap<u64, Arc<Run>>, run: &Arc<Run>) {
+    if runs.get(&run.first.0).is_some_and(|found| Arc::ptr_eq(found, run)) {
+        runs.remove(&run.first.0);
     }
 }
 
@@ -294,6 +300,28 @@ mod tests {
         table.recorded(&runs[70], 1);
         assert_eq!(table.fresh.lock().len(), 1);
         assert!(table.exposed().is_empty(), "what it names travelled before");
+    }
+
+    /// Its buffer is needed again. Nobody need flush, and a checkpoint takes the records without looking at runs.
+    #[test]
+    fn a_run_that_is_at_home_keeps_no_memory_until_the_next_flush() {
+        let geometry = Geometry::new(4096, 64, 16).unwrap();
+        let device = MemoryDevice::new(index(geometry.length_bytes(1)));
+        let table = RunTable::default();
+        for is_closed_first in [true, false] {
+            let run = run(60, 4);
+            table.insert(run.clone());
+            run.append(&[7; 2 * 4096]);
+            table.recorded(&run, 2);
+            if is_closed_first {
+                run.close();
+            }
+            table.home(&run, &device, &geometry).unwrap();
+            run.close();
+            table.home_all(&device, &geometry).unwrap();
+            assert_eq!(Arc::strong_count(&run), 1, "nobody else holds it");
+        }
+        assert!(table.exposed().is_empty());
     }
 
     /// The blocks of a run that is at home may be freed and used again: a run of the next owner may have its place.
