@@ -77,15 +77,18 @@ impl Catalog {
 
     /// A version or head is to be counted anew; a version together with the others of its snapshot.
     pub(crate) fn forget_count(&mut self, point: Child) {
-        let snapshot = match point {
-            Child::Version(id) => self.versions.get(&id).and_then(|version| version.snapshot),
-            Child::Head(_) => None,
-        };
         self.forget_one(point);
-        let beside = snapshot.and_then(|id| self.snapshots.get(&id)).map(|record| record.versions.clone());
-        for other in beside.into_iter().flatten().map(Child::Version).filter(|other| *other != point) {
-            self.forget_one(other);
+        for other in self.others_of_snapshot(point) {
+            self.forget_one(Child::Version(other));
         }
+    }
+
+    /// The other versions of a version's snapshot.
+    pub(super) fn others_of_snapshot(&self, point: Child) -> Vec<VersionId> {
+        let Child::Version(id) = point else { return Vec::new() };
+        let snapshot = self.versions.get(&id).and_then(|version| version.snapshot);
+        let versions = snapshot.and_then(|id| self.snapshots.get(&id)).map(|record| &record.versions);
+        versions.into_iter().flatten().copied().filter(|other| *other != id).collect()
     }
 
     /// The record is written anew even where nothing is forgotten here: the last checkpoint may know a count that came too
