@@ -109,6 +109,11 @@ impl Catalog {
             self.touch(key);
         }
         self.await_count(point);
+        self.stop_counting(point);
+    }
+
+    /// A count of a version or head that is under way is void.
+    pub(super) fn stop_counting(&mut self, point: Child) {
         if self.counting == Some(point) {
             self.counting = None;
         }
@@ -140,9 +145,7 @@ impl Catalog {
     pub(crate) fn set_count(&mut self, point: Child, count: u64) {
         self.forget_blocks(point);
         self.stop_waiting(point);
-        if self.counting == Some(point) {
-            self.counting = None;
-        }
+        self.stop_counting(point);
         match point {
             Child::Version(id) => {
                 if let Some(version) = self.versions.get_mut(&id) {

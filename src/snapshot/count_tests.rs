@@ -82,3 +82,21 @@ fn a_count_of_one_disk_of_a_snapshot_hears_of_those_around_the_others() {
     rig.verify();
     assert_eq!(second.exclusive_bytes(), Some(BLOCK), "vdc was the last other one that held it");
 }
+
+#[test]
+fn a_count_of_a_disk_that_a_snapshot_is_made_of_meanwhile_is_void() {
+    let rig = Rig::new();
+    let (web, first) = rig.server();
+    let clone = first.clone_server("clone").unwrap();
+    let own = clone.disk("vda").unwrap();
+    (1..400).for_each(|leaf| own.write_at(&[2; 4096], leaf * LEAF).unwrap());
+    web.disk("vda").unwrap().write_at(&[2; 4096], BLOCK).unwrap();
+    rig.store.delete_snapshot(first.id()).unwrap();
+    rig.store.checkpoint().unwrap();
+    let is_time = |counting| counting == Some(Child::Head(own.id()));
+    rig.count_and(is_time, || {
+        clone.snapshot("meanwhile", "").unwrap();
+        rig.store.checkpoint().unwrap();
+    });
+    rig.verify();
+}
