@@ -83,6 +83,21 @@ impl Catalog {
         }
     }
 
+    /// Somebody new holds all that a version does. Where another version of its snapshot was cloned from the same, what both hold may have
+    /// counted for that one.
+    pub(super) fn forget_shared_with(&mut self, version: VersionId) {
+        let mut others = self.others_of_snapshot(Child::Version(version));
+        others.push(version);
+        if !self.lineage.has_kin(&others) {
+            return;
+        }
+        for other in others {
+            if self.versions.get(&other).is_some_and(|version| version.exclusive != Some(0)) {
+                self.forget_one(Child::Version(other));
+            }
+        }
+    }
+
     /// The other versions of a version's snapshot.
     pub(super) fn others_of_snapshot(&self, point: Child) -> Vec<VersionId> {
         let Child::Version(id) = point else { return Vec::new() };
