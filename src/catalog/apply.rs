@@ -208,6 +208,7 @@ impl Catalog {
         self.lineage.adopt(parent, Child::Version(new.version));
         self.lineage.join(Child::Version(new.version), Some(Child::Head(new.disk)));
         self.lineage.adopt(Some(new.version), Child::Head(new.disk));
+        self.stop_counting(Child::Head(new.disk));
         if snapshot.is_none() {
             self.lineage.queue.insert(new.version);
         }

@@ -84,6 +84,7 @@ impl Catalog {
         self.lineage.adopt(Some(version), Child::Head(id));
         self.lineage.join(Child::Head(id), Some(Child::Version(version)));
         self.set_count(Child::Version(version), 0); // the head holds all of it, too
+        self.forget_shared_with(version);
         self.put(CatalogRecord::Disk(DiskRecord {
             id,
             server: place.server,

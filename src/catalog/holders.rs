@@ -77,15 +77,33 @@ impl Catalog {
 
     /// A version or head is to be counted anew; a version together with the others of its snapshot.
     pub(crate) fn forget_count(&mut self, point: Child) {
-        let snapshot = match point {
-            Child::Version(id) => self.versions.get(&id).and_then(|version| version.snapshot),
-            Child::Head(_) => None,
-        };
         self.forget_one(point);
-        let beside = snapshot.and_then(|id| self.snapshots.get(&id)).map(|record| record.versions.clone());
-        for other in beside.into_iter().flatten().map(Child::Version).filter(|other| *other != point) {
-            self.forget_one(other);
+        for other in self.others_of_snapshot(point) {
+            self.forget_one(Child::Version(other));
         }
+    }
+
+    /// Somebody new holds all that a version does. Where another version of its snapshot was cloned from the same, what both hold may have
+    /// counted for that one.
+    pub(super) fn forget_shared_with(&mut self, version: VersionId) {
+        let mut others = self.others_of_snapshot(Child::Version(version));
+        others.push(version);
+        if !self.lineage.has_kin(&others) {
+            return;
+        }
+        for other in others {
+            if self.versions.get(&other).is_some_and(|version| version.exclusive != Some(0)) {
+                self.forget_one(Child::Version(other));
+            }
+        }
+    }
+
+    /// The other versions of a version's snapshot.
+    pub(super) fn others_of_snapshot(&self, point: Child) -> Vec<VersionId> {
+        let Child::Version(id) = point else { return Vec::new() };
+        let snapshot = self.versions.get(&id).and_then(|version| version.snapshot);
+        let versions = snapshot.and_then(|id| self.snapshots.get(&id)).map(|record| &record.versions);
+        versions.into_iter().flatten().copied().filter(|other| *other != id).collect()
     }
 
     /// The record is written anew even where nothing is forgotten here: the last checkpoint may know a count that came too
@@ -106,6 +124,11 @@ impl Catalog {
             self.touch(key);
         }
         self.await_count(point);
+        self.stop_counting(point);
+    }
+
+    /// A count of a version or head that is under way is void.
+    pub(super) fn stop_counting(&mut self, point: Child) {
         if self.counting == Some(point) {
             self.counting = None;
         }
@@ -137,9 +160,7 @@ impl Catalog {
     pub(crate) fn set_count(&mut self, point: Child, count: u64) {
         self.forget_blocks(point);
         self.stop_waiting(point);
-        if self.counting == Some(point) {
-            self.counting = None;
-        }
+        self.stop_counting(point);
         match point {
             Child::Version(id) => {
                 if let Some(version) = self.versions.get_mut(&id) {

@@ -7,8 +7,8 @@
 //! shown ◀── hidden ◀── hidden ◀── shown        a region of two; its neighbours are the two shown ones
 //! ```
 //!
-//! C7  Whoever is around a *quiet* region is waiting to be counted, and no count of it is under way; or a child holds all that it holds.
-//!     So when somebody of the region lets go of something, there is no count to forget.
+//! C7  Whoever is around a *quiet* region is waiting to be counted, and no count of it, or of another version of its snapshot, is under way or
+//!     was made since; or a child holds all that it holds. So when somebody of the region lets go of something, there is no count to forget.
 //! C8  Below a *calm* version, as far as its region goes, no version is kept as trimmed that could be trimmed again.
 
 use super::lineage::Child;
@@ -78,9 +78,11 @@ impl Catalog {
         matches!(point, Child::Version(id) if self.regions.is_quiet(id))
     }
 
-    /// Somebody at `point` does not wait to be counted any more, or soon will not: the regions beside it are not quiet.
+    /// Somebody at `point` does not wait to be counted any more, or soon will not: the regions beside it are not quiet. The versions of a
+    /// snapshot count as one, so neither are those beside the others.
     fn wake_around(&mut self, point: Child) {
         let mut ways = vec![point];
+        ways.extend(self.others_of_snapshot(point).into_iter().map(Child::Version));
         while let Some(at) = ways.pop() {
             for next in self.neighbours(at) {
                 if let Child::Version(id) = next

@@ -10,7 +10,7 @@ use crate::format::Geometry;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use crate::units::{BlockNo, BlockRun, index, wide};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 /// One run.
 pub(crate) struct Run {
@@ -156,9 +156,9 @@ impl Run {
 #[derive(Default)]
 pub(crate) struct RunTable {
     runs: RwLock<BTreeMap<u64, Arc<Run>>>,
-    /// Those that records name blocks of, and that no batch has looked at since: a flush need not look at all disks that ever wrote.
-    /// Those that are at home meanwhile are none of them: whoever writes much and flushes seldom gets their memory back.
-    fresh: Mutex<Vec<Weak<Run>>>,
+    /// Those that records name blocks of, that no batch has looked at since, and that are not let go of, by their first block: a flush need
+    /// not look at all disks that ever wrote.
+    fresh: Mutex<BTreeMap<u64, Arc<Run>>>,
     buffers: Arc<Buffers>,
 }
 
@@ -198,11 +198,11 @@ impl RunTable {
         Ok(())
     }
 
-    /// Takes a run out. Another one that has its place by now stays.
+    /// Takes out a run that is done: nobody records anything of it any more. Another one that has its place by now stays.
     fn take_out(&self, run: &Arc<Run>) {
-        let mut runs = self.runs.write();
-        if runs.get(&run.first.0).is_some_and(|found| Arc::ptr_eq(found, run)) {
-            runs.remove(&run.first.0);
+        remove(&mut self.runs.write(), run);
+        if run.fresh.load(Ordering::Acquire) {
+            remove(&mut self.fresh.lock(), run);
         }
     }
 
@@ -215,7 +215,7 @@ impl RunTable {
     pub(crate) fn recorded(&self, run: &Arc<Run>, count: u64) {
         run.recorded.fetch_max(count, Ordering::AcqRel);
         if !run.fresh.load(Ordering::Relaxed) && !run.fresh.swap(true, Ordering::AcqRel) {
-            self.fresh.lock().push(Arc::downgrade(run));
+            self.fresh.lock().insert(run.first.0, run.clone());
         }
     }
 
@@ -223,17 +223,21 @@ impl RunTable {
     /// taking the records.
     pub(crate) fn exposed(&self) -> Vec<(Arc<Run>, BlockRun)> {
         let mut exposed = Vec::new();
-        self.fresh.lock().retain(|run| {
-            let Some(run) = run.upgrade() else { return false };
+        self.fresh.lock().retain(|_, run| {
             let blocks = run.exposed();
             run.fresh.store(blocks.count > 0, Ordering::Release);
             if blocks.count > 0 {
-                exposed.push((run, blocks));
+                exposed.push((run.clone(), blocks));
             }
             blocks.count > 0
         });
-        exposed.sort_unstable_by_key(|(run, _)| run.first);
         exposed
+    }
+}
+
+fn remove(runs: &mut BTreeMap<u64, Arc<Run>>, run: &Arc<Run>) {
+    if runs.get(&run.first.0).is_some_and(|found| Arc::ptr_eq(found, run)) {
+        runs.remove(&run.first.0);
     }
 }
 
@@ -298,20 +302,25 @@ mod tests {
         assert!(table.exposed().is_empty(), "what it names travelled before");
     }
 
-    /// Long writes make few records: much may be written until the next batch is.
+    /// Its buffer is needed again. Nobody need flush, and a checkpoint takes the records without looking at runs.
     #[test]
-    fn a_run_that_is_at_home_takes_no_memory() {
+    fn a_run_that_is_at_home_keeps_no_memory_until_the_next_flush() {
         let geometry = Geometry::new(4096, 64, 16).unwrap();
         let device = MemoryDevice::new(index(geometry.length_bytes(1)));
-        let (table, run) = (RunTable::default(), run(60, 4));
-        table.insert(run.clone());
-        run.append(&[1; 4 * 4096]);
-        table.recorded(&run, 4);
-        run.close();
-        table.home(&run, &device, &geometry).unwrap();
-        let seen = Arc::downgrade(&run);
-        drop(run);
-        assert!(seen.upgrade().is_none(), "nobody holds it any more");
+        let table = RunTable::default();
+        for is_closed_first in [true, false] {
+            let run = run(60, 4);
+            table.insert(run.clone());
+            run.append(&[7; 2 * 4096]);
+            table.recorded(&run, 2);
+            if is_closed_first {
+                run.close();
+            }
+            table.home(&run, &device, &geometry).unwrap();
+            run.close();
+            table.home_all(&device, &geometry).unwrap();
+            assert_eq!(Arc::strong_count(&run), 1, "nobody else holds it");
+        }
         assert!(table.exposed().is_empty());
     }
 

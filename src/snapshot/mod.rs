@@ -7,6 +7,8 @@ mod adopt;
 mod calendar;
 mod changes;
 mod clone;
+#[cfg(test)]
+mod count_tests;
 mod handle;
 mod prune;
 mod retention;

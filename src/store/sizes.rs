@@ -69,7 +69,7 @@ impl Engine {
     }
 
     /// Counts what is to be counted, until nothing is left, or the store has something more urgent to do, as `pause` says.
-    pub(super) fn count_sizes(&self, mut pause: impl FnMut() -> Result<bool>) -> Result<()> {
+    pub(crate) fn count_sizes(&self, mut pause: impl FnMut() -> Result<bool>) -> Result<()> {
         let Some(_only) = self.census.try_lock() else { return Ok(()) };
         while self.has_room_to_count() {
             let Some((mut counting, guard)) = self.begin_count() else { return Ok(()) };
