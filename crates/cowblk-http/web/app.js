@@ -6,8 +6,8 @@ const $ = (id) => document.getElementById(id);
 let token = sessionStorage.getItem("cowblk-token") || "";
 let shown = PAGE;
 let listening = null;
-// Servers whose backups are shown.
-const unfolded = new Set();
+// Servers whose backups are shown, and the backups that were shown last: they stay while the list is drawn anew.
+const unfolded = new Set(), backups = new Map();
 const NAME = { name: "name", label: "Name (letters, digits, - and _)", required: true, pattern: "[A-Za-z0-9_\\-]{1,64}", max: 64 };
 
 function make(tag, properties = {}, ...children) {
@@ -219,11 +219,15 @@ function backupsOf(server) {
   const box = make("details", { open: unfolded.has(server.id) }, make("summary", { textContent: "Backups" }));
   box.querySelector("summary").setAttribute("aria-label", `Backups of ${server.name}`);
   const list = make("ul", { className: "plain" });
-  const fill = async () => {
-    const found = (await ask("GET", `backups/?server_id=${server.id}`)).results;
+  const draw = (found) => {
     list.replaceChildren(...found.map((one) => backup(server, one)));
     if (!found.length) list.append(make("li", { className: "quiet", textContent: "There is none." }));
   };
+  const fill = async () => {
+    backups.set(server.id, (await ask("GET", `backups/?server_id=${server.id}`)).results);
+    draw(backups.get(server.id));
+  };
+  if (backups.has(server.id)) draw(backups.get(server.id));
   // Noted before it unfolds: the list may be drawn anew in between.
   box.querySelector("summary").addEventListener("click", () => box.open ? unfolded.delete(server.id) : unfolded.add(server.id));
   box.addEventListener("toggle", () => { if (box.open) fill().catch((problem) => say(problem.message, true)); });

@@ -47,7 +47,8 @@ pub(super) fn run(remote: &Remote, command: Command) -> Result<(), Failure> {
 }
 
 fn would_free(remote: &Remote, name: &str) -> Result<(), Failure> {
-    let server = remote.server(name)?;
+    let mut server = remote.server(name)?;
+    server.snapshots = remote.snapshots(&server)?;
     let answer = remote.get(&format!("would-free/?server_id={}", server.id))?;
     let would_free = ServerWouldFree { server, freed: freed_in(&answer) };
     remote.output.item(&would_free, &would_free.text())

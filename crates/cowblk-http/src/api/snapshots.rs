@@ -246,8 +246,9 @@ pub(super) async fn would_free(
         (None, Some(id)) => {
             let act = move |store: &Store| {
                 let server = server_of(store, id)?;
-                let ids =
-                    server.snapshots().iter().filter(|one| is_shown(one)).map(|one| one.id().0).collect();
+                let shown = server.snapshots().into_iter().filter(is_shown);
+                let mut ids: Vec<u64> = shown.map(|one| one.id().0).collect();
+                ids.sort_unstable();
                 Ok(FreedView::of(ids, server.would_free()?, counted_at))
             };
             return app.engine.run(act).await.map(Json);
