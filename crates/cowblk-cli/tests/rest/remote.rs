@@ -28,7 +28,11 @@ fn shape(value: &Value) -> Value {
                 is_size_of_disk || !(is_counted || own.contains(&key))
             };
             let kept = fields.iter().filter(|(key, _)| is_same_both_ways(key));
-            Value::Object(kept.map(|(key, value)| (key.clone(), shape(value))).collect())
+            let told = |key: &str, value: &Value| match value {
+                Value::String(_) if key == "expires_at" => Value::from("a time"),
+                other => shape(other),
+            };
+            Value::Object(kept.map(|(key, value)| (key.clone(), told(key, value))).collect())
         }
         other => other.clone(),
     }
