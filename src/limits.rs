@@ -55,6 +55,8 @@ pub(crate) const BATCH_BYTES_SOFT: usize = 256 << 10;
 pub(crate) const BATCH_BYTES_MAX: u64 = 16 << 20;
 /// Bytes of one encoded catalog record or event.
 pub(crate) const RECORD_BYTES_MAX: usize = 3 << 10;
+/// Disks and snapshots of one server whose loss is counted together: each is looked at beside all others.
+pub(crate) const COUNTED_TOGETHER_MAX: usize = 1024;
 /// A disk that may share what deleted snapshots left with more others than this is counted when somebody asks for its size.
 pub(crate) const COUNTED_UNASKED_MAX: usize = 1024;
 /// A deleted version with more children than this is trimmed once, and not again when a child goes.

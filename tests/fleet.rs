@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
 
 use cowblk::device::MemoryDevice;
-use cowblk::{Options, Server, Store, recount_sizes};
+use cowblk::{ErrorKind, Options, Server, Store, recount_sizes};
 use std::sync::Arc;
 
 const BLOCK: u64 = 4096;
@@ -118,4 +118,23 @@ fn a_write_to_one_clone_costs_the_others_nothing() {
     assert!(recounted.is_clean(), "{recounted:?}");
     store.close().unwrap();
     assert!(cowblk::check_device(&*device).unwrap().is_clean());
+}
+
+/// Each would be looked at beside all others, while the store is held.
+#[test]
+fn what_would_go_with_a_server_is_counted_for_a_thousand_snapshots_and_refused_for_more() {
+    let store = Store::create_on(Arc::new(MemoryDevice::new(0)), options()).unwrap();
+    let web = store.create_server("web").unwrap();
+    web.create_disk("vda", 4096 * BLOCK).unwrap();
+    for n in 0..1023 {
+        write(&web, n % 7, n);
+        web.snapshot(&format!("s{n}"), "").unwrap();
+    }
+    assert_eq!(web.would_free().unwrap().data_bytes, 1023 * BLOCK);
+    let last = web.snapshot("last", "").unwrap();
+    let refused = web.would_free().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Limit);
+    assert!(refused.to_string().contains("1025 disks and snapshots"), "{refused}");
+    store.delete_snapshot(last.id()).unwrap();
+    assert!(web.would_free().is_ok());
 }

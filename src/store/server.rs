@@ -367,7 +367,8 @@ impl Server {
     /// before this call is taken into account; no data is read, only what differs between them and their neighbours is.
     ///
     /// # Errors
-    /// `NotFound` if the server was deleted, and those of [`Store::would_free`] but for `Protected`.
+    /// `NotFound` if the server was deleted, `Limit` if it has more than 1,024 disks and snapshots of disks, and those of
+    /// [`Store::would_free`] but for `Protected`.
     pub fn would_free(&self) -> Result<Freed> {
         self.shared.engine.server_would_free(self.id)
     }

@@ -11,7 +11,7 @@ use crate::commit::Checkpointer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::extent::Census;
 use crate::format::Root;
-use crate::limits::{COLLECT_STEP_BLOCKS, COUNTED_UNASKED_MAX};
+use crate::limits::{COLLECT_STEP_BLOCKS, COUNTED_TOGETHER_MAX, COUNTED_UNASKED_MAX};
 use crate::space::GateGuard;
 use crate::units::{DiskId, ServerId, SnapshotId, VersionId};
 use serde::Serialize;
@@ -187,6 +187,16 @@ impl Engine {
             state.server(id)?;
             let mut victims = versions_of(state, &state.catalog.snapshots_of(id))?;
             victims.extend(state.catalog.disks_of(id).into_iter().map(Child::Head));
+            if victims.len() > COUNTED_TOGETHER_MAX {
+                return Err(Error::new(
+                    ErrorKind::Limit,
+                    format!(
+                        "the server has {} disks and snapshots of disks, and at most {COUNTED_TOGETHER_MAX} are counted together; \
+                         delete snapshots first",
+                        victims.len()
+                    ),
+                ));
+            }
             censuses_of(state, &victims)
         })
     }
